@@ -1,0 +1,15 @@
+"""What every test may ask for."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder of public test data, named by GPT2LAB_TEST_DATA; the test skips where it is unset."""
+    folder = os.environ.get("GPT2LAB_TEST_DATA")
+    if not folder:
+        pytest.skip("GPT2LAB_TEST_DATA is not set: public vocabularies, books and goldens are not at hand")
+    return Path(folder)
