@@ -8,7 +8,7 @@ Everything here is loaded on first use, so that ``import gpt2lab`` itself costs 
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 __version__ = "0.1.0"
 

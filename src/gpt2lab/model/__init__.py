@@ -1,1 +1,1 @@
-"""TODO."""
+"""The transformer: its configuration (`config`) and its computation (`gpt`)."""

@@ -1,0 +1,239 @@
+"""GPT-1, GPT-2 and small GPT-3 in one file: a decoder-only transformer with learned positions.
+
+Axes in names: B batch, T time (tokens), C channels (n_embd), H heads, D head width, S cache slots,
+V vocabulary, L layers.
+
+The two architectures differ in where LayerNorm stands, and in nothing else:
+
+    GPT-1 (post-LN)   x = ln_1(x + attn(x));  x = ln_2(x + mlp(x))
+    GPT-2 (pre-LN)    x = x + attn(ln_1(x));  x = x + mlp(ln_2(x));  and ln_f(x) after the last block
+
+Parameter names are those of the published checkpoints (`wte`, `wpe`, `h.0.attn.c_attn`, ...). Matrices are
+(out, in), PyTorch's way; the published files hold (in, out) and are transposed when read and written.
+
+Initialisation is the papers': normal(0, 0.02), biases 0, and in GPT-2 the matrices that write into the
+residual stream are scaled by 1/sqrt(number of residual layers) = 1/sqrt(2 n_layer) (GPT-2 paper, section
+2.3). OpenAI's released TensorFlow code, which is for inference, starts all projections at 0.02 without that
+scaling, and `wpe` at 0.01; we follow the paper. GPT-1 scales nothing.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gpt2lab.model.config import Activation, ModelConfig
+
+
+@dataclass
+class KVCache:
+    """Keys and values of the tokens seen so far, so that each new token costs one token's work.
+
+    Slot s of row b holds the token at position s of sequence b; rows may be filled to different lengths.
+    """
+
+    keys_LBHSD: Tensor
+    values_LBHSD: Tensor
+
+    @classmethod
+    def allocate(
+        cls, config: ModelConfig, n_rows: int, n_slots: int, *, device: torch.device, dtype: torch.dtype
+    ) -> Self:
+        """Room for `n_rows` sequences of `n_slots` tokens: 2 x n_layer x n_embd numbers a token."""
+        shape = (config.n_layer, n_rows, config.n_head, n_slots, config.head_width)
+        return cls(*(torch.zeros(shape, device=device, dtype=dtype) for _ in range(2)))
+
+    def rows(self, rows: slice | Tensor) -> "KVCache":
+        """The same memory (for a slice) or a copy (for indices), restricted to some rows."""
+        return KVCache(self.keys_LBHSD[:, rows], self.values_LBHSD[:, rows])
+
+
+@dataclass
+class _CacheView:
+    """What one attention layer needs of the cache: its own slots, where to write, and what may be read."""
+
+    keys_BHSD: Tensor
+    values_BHSD: Tensor
+    positions_BT: Tensor
+    visible_B1TS: Tensor
+
+    def extend(self, k_BHTD: Tensor, v_BHTD: Tensor) -> tuple[Tensor, Tensor]:
+        """Write the new keys and values; return those of every slot up to the furthest one."""
+        rows_B1 = torch.arange(k_BHTD.size(0), device=k_BHTD.device)[:, None]
+        self.keys_BHSD[rows_B1, :, self.positions_BT] = k_BHTD.transpose(1, 2).to(self.keys_BHSD.dtype)
+        self.values_BHSD[rows_B1, :, self.positions_BT] = v_BHTD.transpose(1, 2).to(self.values_BHSD.dtype)
+        n_slots = self.visible_B1TS.size(3)
+        keys_BHSD, values_BHSD = self.keys_BHSD[:, :, :n_slots], self.values_BHSD[:, :, :n_slots]
+        return keys_BHSD.to(k_BHTD.dtype), values_BHSD.to(v_BHTD.dtype)
+
+
+class Attention(nn.Module):
+    """Causal multi-head self-attention."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.n_head = config.n_head
+        self.dropout = config.attn_pdrop
+        self.scale = 1 / math.sqrt(config.head_width) if config.scale_attn_weights else 1.0
+        if config.scale_attn_by_inverse_layer_idx:
+            self.scale /= layer + 1
+        self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd)  # queries, keys and values in one product
+        self.c_proj = nn.Linear(config.n_embd, config.n_embd)
+        self.resid_dropout = nn.Dropout(config.resid_pdrop)
+
+    def forward(self, x_BTC: Tensor, cache: _CacheView | None) -> Tensor:
+        """(B, T, C) -> (B, T, C)."""
+        B, T, C = x_BTC.shape
+        q_BHTD, k_BHTD, v_BHTD = (
+            part.view(B, T, self.n_head, C // self.n_head).transpose(1, 2)
+            for part in self.c_attn(x_BTC).split(C, dim=2)
+        )
+        if cache is not None:
+            k_BHTD, v_BHTD = cache.extend(k_BHTD, v_BHTD)
+        y_BHTD = F.scaled_dot_product_attention(
+            q_BHTD,
+            k_BHTD,
+            v_BHTD,
+            attn_mask=None if cache is None else cache.visible_B1TS,
+            is_causal=cache is None,
+            dropout_p=self.dropout if self.training else 0.0,
+            scale=self.scale,
+        )
+        y_BTC = y_BHTD.transpose(1, 2).reshape(B, T, C)
+        out_BTC: Tensor = self.resid_dropout(self.c_proj(y_BTC))
+        return out_BTC
+
+
+def _activate(x: Tensor, activation: Activation) -> Tensor:
+    match activation:
+        case "gelu_new":
+            return F.gelu(x, approximate="tanh")
+        case "gelu":
+            return F.gelu(x)
+        case "relu":
+            return F.relu(x)
+        case "silu":
+            return F.silu(x)
+
+
+class MLP(nn.Module):
+    """The position-wise feed-forward layer."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.activation = config.activation
+        self.c_fc = nn.Linear(config.n_embd, config.inner_width)
+        self.c_proj = nn.Linear(config.inner_width, config.n_embd)
+        self.resid_dropout = nn.Dropout(config.resid_pdrop)
+
+    def forward(self, x_BTC: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, C)."""
+        out_BTC: Tensor = self.resid_dropout(self.c_proj(_activate(self.c_fc(x_BTC), self.activation)))
+        return out_BTC
+
+
+class Block(nn.Module):
+    """Attention, then the feed-forward layer, each with a residual connection and a LayerNorm."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.pre_norm = config.architecture == "gpt2"
+        self.ln_1 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
+        self.attn = Attention(config, layer)
+        self.ln_2 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
+        self.mlp = MLP(config)
+
+    def forward(self, x_BTC: Tensor, cache: _CacheView | None) -> Tensor:
+        """(B, T, C) -> (B, T, C)."""
+        if self.pre_norm:
+            x_BTC = x_BTC + self.attn(self.ln_1(x_BTC), cache)
+            x_BTC = x_BTC + self.mlp(self.ln_2(x_BTC))
+        else:
+            x_BTC = self.ln_1(x_BTC + self.attn(x_BTC, cache))
+            x_BTC = self.ln_2(x_BTC + self.mlp(x_BTC))
+        return x_BTC
+
+
+class GPT(nn.Module):
+    """A language model: token ids in, a score for every possible next token out."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.wte = nn.Embedding(config.vocab_size, config.n_embd)
+        self.wpe = nn.Embedding(config.context_length, config.n_embd)
+        self.drop = nn.Dropout(config.embd_pdrop)
+        self.h = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
+        is_gpt2 = config.architecture == "gpt2"
+        self.ln_f = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon) if is_gpt2 else nn.Identity()
+        self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
+        if config.tie_word_embeddings:
+            self.lm_head.weight = self.wte.weight
+
+    def initialise(self, generator: torch.Generator) -> Self:
+        """Draw fresh weights as the papers say (see the module's docstring); returns the model itself."""
+        residual_std = 0.02
+        if self.config.architecture == "gpt2":
+            residual_std /= math.sqrt(2 * self.config.n_layer)
+        for name, parameter in self.named_parameters():
+            if parameter.dim() >= 2:
+                std = residual_std if name.endswith("c_proj.weight") else 0.02
+                nn.init.normal_(parameter, std=std, generator=generator)
+            elif name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            else:
+                nn.init.ones_(parameter)
+        return self
+
+    def forward(
+        self, tokens_BT: Tensor, cache: KVCache | None = None, positions_BT: Tensor | None = None
+    ) -> Tensor:
+        """Scores of the next token after each token.
+
+        Args:
+            tokens_BT: (B, T) ids, each in [0, vocab_size), at most context_length of them a row.
+            cache: keys and values of earlier tokens; the new ones are added to it.
+            positions_BT: (B, T) place of each token in its row; needed with a cache, 0..T-1 without.
+
+        Returns:
+            (B, T, V) logits.
+        """
+        logits_BTV: Tensor = self.lm_head(self.hidden(tokens_BT, cache, positions_BT))
+        return logits_BTV
+
+    def hidden(
+        self, tokens_BT: Tensor, cache: KVCache | None = None, positions_BT: Tensor | None = None
+    ) -> Tensor:
+        """What `forward` multiplies with the output matrix: (B, T) ids -> (B, T, C).
+
+        Raises:
+            ValueError: a row is longer than the context, or only one of `cache` and `positions_BT` is given.
+        """
+        if (cache is None) != (positions_BT is None):
+            raise ValueError("a cache and the tokens' positions are given together")
+        T = tokens_BT.size(1)
+        if T > self.config.context_length:
+            raise ValueError(f"{T} tokens do not fit the context of {self.config.context_length}")
+        if positions_BT is None:
+            x_BTC = self.wte(tokens_BT) + self.wpe.weight[:T]
+        else:
+            x_BTC = self.wte(tokens_BT) + self.wpe(positions_BT)
+        x_BTC = self.drop(x_BTC)
+        visible_B1TS = None if positions_BT is None else _visible(positions_BT)
+        for layer, block in enumerate(self.h):
+            view = None
+            if cache is not None and positions_BT is not None and visible_B1TS is not None:
+                keys_BHSD, values_BHSD = cache.keys_LBHSD[layer], cache.values_LBHSD[layer]
+                view = _CacheView(keys_BHSD, values_BHSD, positions_BT, visible_B1TS)
+            x_BTC = block(x_BTC, view)
+        normed_BTC: Tensor = self.ln_f(x_BTC)
+        return normed_BTC
+
+
+def _visible(positions_BT: Tensor) -> Tensor:
+    """(B, 1, T, S) booleans: slot s may be read by the token at position p when s <= p."""
+    slots_S = torch.arange(int(positions_BT.max()) + 1, device=positions_BT.device)
+    return (slots_S <= positions_BT[:, :, None])[:, None]
