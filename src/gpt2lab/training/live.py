@@ -1,0 +1,78 @@
+"""What a person sees of a run: one line that moves on a terminal, plain lines in a log."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Any, Self
+
+from gpt2lab.base.progress import format_bytes, format_duration
+
+_PLAIN_EVERY_S = 10.0
+
+
+class LiveView:
+    """Shows rows of metrics as they come.
+
+    Args:
+        first_step: steps already done when this process began.
+        steps: steps in all.
+    """
+
+    def __init__(self, first_step: int, steps: int) -> None:
+        self._steps = steps
+        self._first_step = first_step
+        self._terminal = sys.stderr.isatty()
+        self._validation = ""
+        self._last_plain = 0.0
+
+    def __enter__(self) -> Self:
+        self._started = time.monotonic()
+        if self._terminal:
+            from rich import progress
+            from rich.console import Console
+
+            self._bar = progress.Progress(
+                progress.TextColumn("step {task.completed:,.0f}/{task.total:,.0f}"),
+                progress.BarColumn(bar_width=20),
+                progress.TextColumn("{task.description}"),
+                console=Console(stderr=True),
+            )
+            self._task = self._bar.add_task("", total=self._steps, completed=self._first_step)
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._terminal:
+            self._bar.stop()
+
+    def step_done(self, row: dict[str, Any]) -> None:
+        """Show a row of kind ``train``."""
+        done = row["step"] - self._first_step
+        left = (time.monotonic() - self._started) / done * (self._steps - row["step"])
+        text = (
+            f"loss {row['loss']:.3f}{self._validation}  lr {row['lr']:.1e}  "
+            f"{row['tokens_per_s']:,.0f} tokens/s  {format_bytes(row['memory_bytes'])}  {format_duration(left)} left"
+        )
+        if self._terminal:
+            self._bar.update(self._task, completed=row["step"], description=text)
+        elif time.monotonic() - self._last_plain >= _PLAIN_EVERY_S or row["step"] == self._steps:
+            self._last_plain = time.monotonic()
+            self.say(f"step {row['step']:,}/{self._steps:,}  {text}")
+
+    def validated(self, row: dict[str, Any]) -> None:
+        """Show a row of kind ``validation``."""
+        bits = f", {row['bits_per_byte']:.3f} bits/byte" if row["bits_per_byte"] is not None else ""
+        self._validation = f"  held-out {row['loss']:.3f}{bits}"
+        if not self._terminal:
+            self.say(
+                f"step {row['step']:,}/{self._steps:,}  held-out loss {row['loss']:.3f} nats/token{bits}"
+            )
+
+    def say(self, text: str) -> None:
+        """Print a line that stays."""
+        if self._terminal:
+            self._bar.console.print(text, markup=False, highlight=False)
+        else:
+            print(text, file=sys.stderr, flush=True)

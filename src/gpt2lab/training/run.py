@@ -1,0 +1,137 @@
+"""A run's folder: the recipe, facts, metrics and checkpoints of one training run.
+
+    recipe.toml      what was asked for
+    run.json         what was found at the start: device, precision, micro-batch, steps, versions
+    metrics.jsonl    one JSON object a line: kinds train, validation, sample, skipped, event
+    checkpoints/     step-00000500/ ...: Hugging Face model folders with training_state/ inside
+    data/            shards, where the run tokenised text itself
+
+Only whole files appear here (see `base.files`), except metrics.jsonl, which grows line by line; a resumed
+run cuts it back to its checkpoint, a half-written last line included.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from gpt2lab.base.errors import UserError
+from gpt2lab.base.files import atomic_file, read_json, remove_leftovers, write_json
+from gpt2lab.training.recipe import Recipe, load_recipe, save_recipe
+
+Row = dict[str, Any]
+KEEP_LAST = 2  # the newest may be damaged by a failing disk; then the one before it serves
+
+
+class RunFolder:
+    """Paths and records of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.metrics_path = path / "metrics.jsonl"
+        self.checkpoints_path = path / "checkpoints"
+        self.data_path = path / "data"
+        self._recipe_path = path / "recipe.toml"
+        self._facts_path = path / "run.json"
+
+    @staticmethod
+    def is_one(path: Path) -> bool:
+        """Whether a run was started in this folder."""
+        return (path / "recipe.toml").is_file()
+
+    @classmethod
+    def create(cls, path: Path, recipe: Recipe) -> "RunFolder":
+        """Start a new run.
+
+        Raises:
+            UserError: a run was already started there, or the folder holds something else.
+        """
+        if cls.is_one(path):
+            raise UserError(
+                "a run was already started in this folder",
+                where=path,
+                fix=f"Go on with it: `gpt2lab train {path}`; or give a new one another folder with --out",
+            )
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise UserError("this is not an empty folder", where=path, fix="Choose another with --out")
+        run = cls(path)
+        save_recipe(recipe, run._recipe_path)
+        return run
+
+    def recipe(self) -> Recipe:
+        """The recipe the run was started with."""
+        return load_recipe(str(self._recipe_path))
+
+    def facts(self) -> Row | None:
+        """What was found out at the start; None if the run was stopped before that."""
+        facts: Row | None = read_json(self._facts_path) if self._facts_path.exists() else None
+        return facts
+
+    def save_facts(self, facts: Row) -> None:
+        """Record what a resumed run must do the same way."""
+        write_json(self._facts_path, facts)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run for this process; the lock ends with the process, however it ends.
+
+        Raises:
+            UserError: another process is training in this folder.
+        """
+        with (self.path / ".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UserError(
+                    "another process is training in this folder",
+                    where=self.path,
+                    fix="Wait for it or stop it",
+                ) from error
+            remove_leftovers(self.path)
+            if self.checkpoints_path.exists():
+                remove_leftovers(self.checkpoints_path)
+            yield
+
+    def checkpoint(self, step: int) -> Path:
+        """Where the checkpoint taken after `step` steps lies."""
+        return self.checkpoints_path / f"step-{step:08d}"
+
+    def checkpoints(self) -> list[Path]:
+        """Checkpoints on disk, oldest first."""
+        return sorted(self.checkpoints_path.glob("step-*"))
+
+    def prune(self, best_step: int | None) -> None:
+        """Delete checkpoints other than the newest ones and the best."""
+        kept = {
+            *self.checkpoints()[-KEEP_LAST:],
+            *([self.checkpoint(best_step)] if best_step is not None else []),
+        }
+        for path in self.checkpoints():
+            if path not in kept:
+                doomed = path.with_name(f".tmp-deleted-{path.name}")  # never a half-deleted checkpoint
+                path.rename(doomed)
+                shutil.rmtree(doomed)
+
+    def metrics(self) -> list[Row]:
+        """All complete rows so far."""
+        if not self.metrics_path.exists():
+            return []
+        lines = self.metrics_path.read_bytes().split(b"\n")[:-1]  # what follows the last line end is torn
+        return [json.loads(line) for line in lines]
+
+    def cut_metrics(self, step: int | None) -> None:
+        """Forget rows after `step` (all of them for None): they will be written again."""
+        kept = [row for row in self.metrics() if step is not None and row["step"] <= step]
+        with atomic_file(self.metrics_path) as temporary:
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+
+    def add_metrics(self, row: Row) -> None:
+        """Append one row and see it onto the disk, so that no checkpoint is newer than its metrics."""
+        with self.metrics_path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+            os.fsync(file.fileno())

@@ -1,0 +1,171 @@
+"""What a run needs before its first step: device, precision, model, data, micro-batch, compiled or not."""
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from gpt2lab.base.device import available_memory, bf16_is_fast, cxx_compiler, pick_device
+from gpt2lab.base.errors import UserError
+from gpt2lab.checkpoint.huggingface import load
+from gpt2lab.data.dataset import TokenDataset
+from gpt2lab.data.loader import BatchLoader
+from gpt2lab.model.config import ModelConfig, count_parameters
+from gpt2lab.model.gpt import GPT
+from gpt2lab.tokenizer import Tokenizer
+from gpt2lab.training.facts import Facts
+from gpt2lab.training.optimizer import Optimizers
+from gpt2lab.training.recipe import Recipe
+from gpt2lab.training.step import TrainingStep, compiled_loss, summed_loss
+
+_WARM_STEPS, _TIMED_STEPS = 3, 10  # for `minutes`
+
+
+@dataclass
+class Session:
+    """A run ready to take steps. `notes` are things its user should know."""
+
+    facts: Facts
+    model: GPT
+    step: TrainingStep
+    held_out: TokenDataset
+    notes: list[str]
+
+
+def build_session(recipe: Recipe, data: Path, tokenizer: Tokenizer | None, earlier: Facts | None) -> Session:
+    """Everything between reading a recipe and the first step.
+
+    Args:
+        recipe: what to do.
+        data: folder of token shards.
+        tokenizer: the vocabulary the shards should belong to, if at hand.
+        earlier: what was decided when this run first started, if it is being resumed.
+
+    Raises:
+        UserError: no such device; shards and vocabulary do not fit; `init_from` is of another shape;
+            compiling was asked for and failed.
+    """
+    if earlier:
+        recipe = replace(
+            recipe,
+            micro_batch=earlier.micro_batch,
+            precision=earlier.precision,
+            compile="auto" if earlier.compiled else "off",
+        )
+    device = pick_device(recipe.device)
+    vocab_size, fingerprint = recipe.model.vocab_size, tokenizer.fingerprint if tokenizer else None
+    training, held_out = (
+        TokenDataset.open(data, split, vocab_size=vocab_size, tokenizer_fingerprint=fingerprint)
+        for split in ("train", "val")
+    )
+    model = initial_model(recipe, device).train()
+    dtype = _dtype(recipe, device)
+    step = TrainingStep(
+        model,
+        Optimizers(model, recipe.optimizer),
+        BatchLoader(training, recipe.model.context_length, recipe.batch_sequences, recipe.seed),
+        micro_batch=recipe.micro_batch or fitting_micro_batch(recipe, device),
+        seed=recipe.seed,
+        clip_norm=recipe.optimizer.clip_norm,
+        dtype=dtype,
+    )
+    notes = [] if recipe.compile == "off" else _compile(step, required=recipe.compile == "on")
+    steps = recipe.schedule.steps
+    if earlier:
+        steps = earlier.steps
+    elif recipe.minutes:
+        steps = steps_in(recipe.minutes, step, recipe)
+        notes.append(f"{recipe.minutes:g} minutes are about {steps:,} steps on this machine")
+    facts = Facts.here(
+        device,
+        steps=steps,
+        micro_batch=step.micro_batch,
+        precision="bfloat16" if dtype == torch.bfloat16 else "float32",
+        compiled=step.loss is not summed_loss,
+        parameters=count_parameters(recipe.model),
+        data_fingerprint=training.fingerprint,
+    )
+    return Session(facts, model, step, held_out, notes)
+
+
+def _dtype(recipe: Recipe, device: torch.device) -> torch.dtype:
+    if recipe.precision == "auto":
+        return torch.bfloat16 if bf16_is_fast(device) else torch.float32
+    return torch.bfloat16 if recipe.precision == "bfloat16" else torch.float32
+
+
+def initial_model(recipe: Recipe, device: torch.device) -> GPT:
+    """The weights a run starts from: drawn by the seed, or those of `init_from`.
+
+    Raises:
+        UserError: `init_from` has another shape than the recipe's model.
+    """
+    if not recipe.init_from:
+        # Drawn on the CPU whatever the device, so that a seed means the same weights everywhere.
+        return GPT(recipe.model).initialise(torch.Generator().manual_seed(recipe.seed)).to(device)
+    source, _ = load(recipe.init_from)
+    if _without_dropout(source.config) != _without_dropout(recipe.model):
+        raise UserError(
+            f"the model to start from has another shape: {source.config}",
+            where=recipe.init_from,
+            fix=f"Give the recipe the same [model]; it has {recipe.model}",
+        )
+    model = GPT(recipe.model)
+    model.load_state_dict(source.state_dict())
+    return model.to(device)
+
+
+def _without_dropout(config: ModelConfig) -> ModelConfig:
+    return replace(config, embd_pdrop=0.0, attn_pdrop=0.0, resid_pdrop=0.0)
+
+
+def fitting_micro_batch(recipe: Recipe, device: torch.device) -> int:
+    """The most sequences to compute at once, a divisor of the batch, by an estimate of memory.
+
+    For the backward pass a token keeps about 17 numbers a channel and layer (inputs of matrix products, norms
+    and the activation; Korthikanti et al. 2022, equation 2, without the attention matrix, which the fused
+    kernel never stores) and its logits about three times. They may take half the free memory.
+    """
+    model = recipe.model
+    numbers_a_token = 17 * model.n_layer * model.n_embd + 3 * model.vocab_size
+    bytes_a_sequence = 4 * model.context_length * numbers_a_token
+    by_memory = available_memory(device) // 2 // bytes_a_sequence
+    # More than 16k tokens at once fill any device's arithmetic units and only cost memory.
+    limit = max(1, min(by_memory, 16_384 // model.context_length))
+    divisors = (n for n in range(1, recipe.batch_sequences + 1) if recipe.batch_sequences % n == 0)
+    return max(n for n in divisors if n <= limit)
+
+
+def _compile(step: TrainingStep, *, required: bool) -> list[str]:
+    """Compile the step and try it once; returns notes on why it was left uncompiled, if it was."""
+    if step.device.type == "cpu" and cxx_compiler() is None:
+        reason = "there is no C++ compiler"
+    else:
+        try:
+            step.loss = compiled_loss()
+            step.rehearse()
+            return []
+        except Exception as error:  # the compiler stack raises many kinds, and training can go on without it
+            step.loss = summed_loss
+            reason = f"torch.compile failed ({str(error).strip().splitlines()[0]})"
+    if required:
+        raise UserError(
+            reason, where="--compile on", fix="Install g++ and Python's headers, or use --compile auto"
+        )
+    return [f"not compiled, so slower: {reason}"]
+
+
+def steps_in(minutes: float, step: TrainingStep, recipe: Recipe) -> int:
+    """How many steps take `minutes`, timed on this machine with the weights left as they are.
+
+    A learning rate of zero leaves every weight as it was; the optimizers' memory is made anew afterwards.
+    """
+    for number in range(_WARM_STEPS):
+        step.take(number, 0.0)
+    started = time.perf_counter()
+    for number in range(_TIMED_STEPS):
+        step.take(number, 0.0)
+    seconds_a_step = (time.perf_counter() - started) / _TIMED_STEPS
+    step.optimizers = Optimizers(step.model, recipe.optimizer)
+    return max(1, round(60 * minutes / seconds_a_step))

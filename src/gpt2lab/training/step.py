@@ -1,0 +1,126 @@
+"""One optimizer step: gradients of a global batch, gathered micro-batch by micro-batch, then an update."""
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gpt2lab.data.loader import BatchLoader
+from gpt2lab.model.gpt import GPT
+from gpt2lab.training.optimizer import Optimizers
+
+LossFunction = Callable[[GPT, Tensor, Tensor], Tensor]
+
+
+def summed_loss(model: GPT, inputs_BT: Tensor, targets_BT: Tensor) -> Tensor:
+    """Sum over tokens of -log p(target), in nats; targets of -100 do not count."""
+    logits_BTV = model(inputs_BT)
+    return F.cross_entropy(logits_BTV.float().flatten(0, 1), targets_BT.flatten(), reduction="sum")
+
+
+def compiled_loss() -> LossFunction:
+    """`summed_loss` through torch.compile, one graph a shape."""
+    compiled: LossFunction = torch.compile(summed_loss, dynamic=False)
+    return compiled
+
+
+@contextmanager
+def determinism(on: bool) -> Iterator[None]:
+    """Let PyTorch use only kernels that give the same bits every time; restores the setting afterwards.
+
+    Compiled CPU code needs this too. Filling fresh memory with NaN, which PyTorch adds to hunt for reads of
+    uninitialised memory, would cost time and change nothing, so it is left off.
+    """
+    before = torch.are_deterministic_algorithms_enabled()
+    filled_before = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    torch.use_deterministic_algorithms(on)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        torch.utils.deterministic.fill_uninitialized_memory = filled_before  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class StepOutcome:
+    """What a step did: mean loss (nats per token) and gradient norm, both before the update."""
+
+    loss: float
+    gradient_norm: float
+
+    @property
+    def skipped(self) -> str:
+        """Why the weights were left alone; empty if they were updated."""
+        if not math.isfinite(self.loss):
+            return f"the loss is {self.loss}"
+        return "" if math.isfinite(self.gradient_norm) else f"the gradient norm is {self.gradient_norm}"
+
+
+def _seed_of(*numbers: int) -> int:
+    """A 64-bit seed that differs for every tuple of numbers and never changes between versions."""
+    return int.from_bytes(hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest(), "big")
+
+
+class TrainingStep:
+    """Takes steps on one model; step numbers alone decide data and dropout, so any step can be repeated."""
+
+    def __init__(
+        self,
+        model: GPT,
+        optimizers: Optimizers,
+        loader: BatchLoader,
+        *,
+        micro_batch: int,
+        seed: int,
+        clip_norm: float,
+        dtype: torch.dtype,
+    ) -> None:
+        self.model = model
+        self.optimizers = optimizers
+        self.loader = loader
+        self.micro_batch = micro_batch
+        self._seed = seed
+        self._clip_norm = clip_norm
+        self.dtype = dtype
+        self.loss: LossFunction = summed_loss
+        self.device = model.wte.weight.device
+
+    def take(self, step: int, learning_rate_factor: float) -> StepOutcome:
+        """Learn from global batch number `step`; a loss or gradient that is not finite changes nothing."""
+        outcome = self._gradients(step)
+        if outcome.skipped:
+            self.optimizers.zero_grad()
+        else:
+            self.optimizers.step(learning_rate_factor)
+        return outcome
+
+    def _gradients(self, step: int) -> StepOutcome:
+        """Fill every parameter's gradient with that of the mean loss, clipped to the norm limit."""
+        n_targets = self.loader.batch_windows * self.loader.context_length
+        loss = torch.zeros((), device=self.device)
+        for number, (inputs_BT, targets_BT) in enumerate(self.loader.micro_batches(step, self.micro_batch)):
+            # Dropout's randomness follows from the step, not from what ran before: a resumed run repeats it.
+            torch.manual_seed(_seed_of(self._seed, step, number))
+            loss += self._backward(inputs_BT, targets_BT, n_targets)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._clip_norm)
+        return StepOutcome(loss.item(), norm.item())
+
+    def rehearse(self) -> None:
+        """Run forward and backward once, so that whatever is compiled is compiled; changes nothing."""
+        inputs_BT, targets_BT = next(self.loader.micro_batches(0, self.micro_batch))
+        self._backward(inputs_BT, targets_BT, targets_BT.numel())
+        self.optimizers.zero_grad()
+
+    def _backward(self, inputs_BT: Tensor, targets_BT: Tensor, n_targets: int) -> Tensor:
+        """Add the gradient of these rows' share of the mean loss over `n_targets`; returns that share."""
+        inputs_BT, targets_BT = inputs_BT.to(self.device), targets_BT.to(self.device)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            loss = self.loss(self.model, inputs_BT, targets_BT) / n_targets
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()

@@ -1,0 +1,224 @@
+"""The training loop: step, measure, validate, sample, save; resumable to the bit at any moment.
+
+Resuming is exact because a run's future depends only on what a checkpoint holds: weights, optimizer state
+and the number of steps taken. The order of data and dropout's randomness follow from the step number
+(`data.loader`, `training.step`), and the circumstances (precision, micro-batch, compiled or not) are kept in
+run.json. After a crash the metrics are cut back to the checkpoint and written again, the same.
+"""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from gpt2lab.base.device import peak_memory
+from gpt2lab.base.errors import UserError
+from gpt2lab.checkpoint.huggingface import load, save
+from gpt2lab.checkpoint.training_state import TrainingState, load_training_state
+from gpt2lab.data.evaluation_windows import sequential_windows
+from gpt2lab.model.gpt import GPT
+from gpt2lab.tokenizer import Tokenizer
+from gpt2lab.training.facts import Facts
+from gpt2lab.training.interrupt import StopRequest, stop_on_signal
+from gpt2lab.training.live import LiveView
+from gpt2lab.training.recipe import Recipe
+from gpt2lab.training.run import RunFolder
+from gpt2lab.training.schedule import learning_rate_factor
+from gpt2lab.training.setup import Session, build_session
+from gpt2lab.training.step import StepOutcome, determinism
+from gpt2lab.training.validate import validate
+
+Sampler = Callable[[GPT, str], str]  # (model, prompt) -> its continuation
+SKIPS_BEFORE_STOP = 3
+
+
+@dataclass
+class Position:
+    """Where a run stands; with weights and optimizer state, all that a checkpoint holds."""
+
+    step: int = 0  # steps taken
+    seconds: float = 0.0  # spent so far, over all resumptions
+    best_loss: float = math.inf  # of all validations so far, nats per token
+    best_step: int = -1  # of the saved checkpoint with the lowest validation loss
+    skipped_in_a_row: int = 0
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """How a run ended: its last checkpoint and whether every step was taken."""
+
+    checkpoint: Path
+    finished: bool
+    step: int
+
+
+def train(
+    run: RunFolder, data: Path, tokenizer: Tokenizer | None = None, sampler: Sampler | None = None
+) -> TrainingResult:
+    """Start a run or go on with it, until its last step or until someone asks it to stop.
+
+    Args:
+        run: holds the recipe, and everything so far if the run was started before.
+        data: folder of token shards with a train and a val split.
+        tokenizer: saved beside the weights; also needed for bits per byte and samples.
+        sampler: writes samples on the way.
+
+    Raises:
+        UserError: see `build_session`; also a full disk, and a loss that is not finite in three steps in a
+            row. The last good checkpoint is intact after each.
+    """
+    recipe = run.recipe()
+    with run.locked(), determinism(not recipe.fast), stop_on_signal() as stop:
+        started_with = run.facts()
+        earlier = Facts.from_json(started_with) if started_with else None
+        session = build_session(recipe, data, tokenizer, earlier)
+        if earlier is None:
+            run.save_facts(session.facts.to_json())
+        loop = _Loop(run, recipe, session, tokenizer, sampler)
+        if earlier is not None:
+            session.notes += [f"not bit-identical from here: {d}" for d in earlier.differences(session.facts)]
+        return loop.go(stop)
+
+
+class _Loop:
+    """One process's part of a run."""
+
+    def __init__(
+        self,
+        run: RunFolder,
+        recipe: Recipe,
+        session: Session,
+        tokenizer: Tokenizer | None,
+        sampler: Sampler | None,
+    ) -> None:
+        self.run, self.recipe, self.session = run, recipe, session
+        self.tokenizer, self.sampler = tokenizer, sampler
+        self.schedule = dataclasses.replace(recipe.schedule, steps=session.facts.steps)
+        self.position = Position()
+        self.bytes_of_token_V = None
+        if tokenizer is not None:
+            self.bytes_of_token_V = torch.tensor([len(piece) for piece in tokenizer.token_bytes()])
+
+    def go(self, stop: StopRequest) -> TrainingResult:
+        """The loop itself."""
+        self._restore()
+        position, steps = self.position, self.schedule.steps
+        with LiveView(position.step, steps) as self.live:
+            for note in self.session.notes:
+                self.live.say(note)
+            self._clock = time.monotonic() - position.seconds
+            if position.step == 0:
+                self._validate()
+            self._logged_at, self._logged_step = time.monotonic(), position.step
+            while position.step < steps and not stop:
+                self._take_step()
+                done = position.step == steps
+                if done or position.step % self.recipe.validate_every == 0:
+                    self._validate()
+                if self.recipe.sample_every and position.step % self.recipe.sample_every == 0:
+                    self._sample()
+                if done or stop or position.step % self.recipe.save_every == 0:
+                    self._save()
+        return TrainingResult(self.run.checkpoint(position.step), position.step == steps, position.step)
+
+    def _take_step(self) -> None:
+        """Take one step; log it when due; stop the run when steps keep failing."""
+        position = self.position
+        factor = learning_rate_factor(position.step, self.schedule)
+        outcome = self.session.step.take(position.step, factor)
+        position.step += 1
+        position.seconds = time.monotonic() - self._clock
+        if outcome.skipped:
+            self._record_skip(outcome)
+            return
+        position.skipped_in_a_row = 0
+        if position.step % self.recipe.log_every == 0 or position.step == self.schedule.steps:
+            self._log(outcome, factor)
+
+    def _log(self, outcome: StepOutcome, factor: float) -> None:
+        position = self.position
+        now = time.monotonic()
+        tokens = (position.step - self._logged_step) * self.recipe.batch_tokens
+        row = {
+            "kind": "train",
+            "step": position.step,
+            "tokens": position.step * self.recipe.batch_tokens,
+            "loss": outcome.loss,
+            "lr": self.recipe.optimizer.learning_rate * factor,
+            "grad_norm": outcome.gradient_norm,
+            "tokens_per_s": tokens / (now - self._logged_at),
+            "seconds": position.seconds,
+            "memory_bytes": peak_memory(self.session.step.device),
+        }
+        self._logged_at, self._logged_step = now, position.step
+        self.run.add_metrics(row)
+        self.live.step_done(row)
+
+    def _record_skip(self, outcome: StepOutcome) -> None:
+        position = self.position
+        position.skipped_in_a_row += 1
+        self.run.add_metrics({"kind": "skipped", "step": position.step, "reason": outcome.skipped})
+        self.live.say(f"step {position.step:,} skipped, weights unchanged: {outcome.skipped}")
+        if position.skipped_in_a_row == SKIPS_BEFORE_STOP:
+            saved = self.run.checkpoints()
+            raise UserError(
+                f"{SKIPS_BEFORE_STOP} steps in a row had no finite loss or gradient, the last being step "
+                f"{position.step:,}: {outcome.skipped}",
+                where=self.run.path,
+                fix="Start a run with a lower learning rate or a longer warm-up"
+                + (f", or from the last good checkpoint with --init-from {saved[-1]}" if saved else ""),
+            )
+
+    def _validate(self) -> None:
+        position, step = self.position, self.session.step
+        context_length, limit = self.recipe.model.context_length, self.recipe.validate_tokens
+        windows = sequential_windows(self.session.held_out, context_length, step.micro_batch, limit)
+        result = validate(step.model, windows, self.bytes_of_token_V, step.dtype)
+        position.best_loss = min(position.best_loss, result.loss)
+        row = {
+            "kind": "validation",
+            "step": position.step,
+            "tokens": position.step * self.recipe.batch_tokens,
+            "loss": result.loss,
+            "bits_per_byte": result.bits_per_byte,
+            "seconds": position.seconds,
+        }
+        self._last_validation = (position.step, result.loss)
+        self.run.add_metrics(row)
+        self.live.validated(row)
+
+    def _sample(self) -> None:
+        if self.sampler is None:
+            return
+        prompt = self.recipe.sample_prompt
+        text = self.sampler(self.session.model, prompt)
+        self.run.add_metrics({"kind": "sample", "step": self.position.step, "prompt": prompt, "text": text})
+        self.live.say(f"--- sample after step {self.position.step:,}: {prompt}{text}\n---")
+
+    def _save(self) -> None:
+        position = self.position
+        if self._last_validation == (position.step, position.best_loss):
+            position.best_step = position.step
+        state = TrainingState(self.session.step.optimizers.state(), dataclasses.asdict(position))
+        save(self.session.model, self.tokenizer, self.run.checkpoint(position.step), training_state=state)
+        self.run.prune(position.best_step if position.best_step >= 0 else None)
+
+    def _restore(self) -> None:
+        """Put the newest whole checkpoint's state into the session; without one, start from the beginning."""
+        for folder in reversed(self.run.checkpoints()):
+            try:
+                model, _ = load(folder)
+                state = load_training_state(folder)
+            except UserError as error:
+                self.session.notes.append(f"{error} Going on from the checkpoint before it, if there is one")
+                continue
+            self.session.model.load_state_dict(model.state_dict())
+            self.session.step.optimizers.load_state(state.tensors)
+            self.position = Position(**state.facts)
+            self.session.notes.append(f"resumed after step {self.position.step:,}")
+            break
+        self.run.cut_metrics(self.position.step if self.position.step else None)
