@@ -220,7 +220,7 @@ def test_another_vocabulary(folder: Path) -> None:
 
 
 def test_another_vocabulary_without_a_manifest(tmp_path: Path) -> None:
-    nanogpt(tmp_path / "train.bin", [1] * 100_000 + [5000] * 10)
+    nanogpt(tmp_path / "train.bin", [1] * 100_000 + [5000] * 20)
     nanogpt(tmp_path / "val.bin", [5000])
     with pytest.raises(UserError, match="holds token 5,000 and the model has 2,048"):
         TokenDataset.open(tmp_path, "val", vocab_size=2048)

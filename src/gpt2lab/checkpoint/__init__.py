@@ -1,1 +1,5 @@
-"""TODO."""
+"""Models on disk, as ordinary Hugging Face directories.
+
+`huggingface` saves and loads a whole directory; `config_json`, `names`, `weights` and `tensor_file` know its
+parts; `checksums` guards it; `training_state` lies beside the model; `hub` finds published ones.
+"""

@@ -19,12 +19,14 @@ import os
 import re
 import sys
 import sysconfig
+import textwrap
 import types
 import warnings
 import zipfile
 from collections.abc import Iterable, Iterator
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from typing import Any
 
 from gpt2lab.corpus.clean import Rule, few_letters, normalise_text, paragraphs, too_short, unwrap_lines
 from gpt2lab.corpus.documents import Document
@@ -38,11 +40,14 @@ _SKIPPED_FOLDERS = {
 _HAS_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _COMMENT_MARK = re.compile(r"#+:?[ \t]?")
 _TOOL_NOTE = re.compile(r"-\*-|type: |noqa|pragma|pylint|mypy|fmt: |!")  # comments meant for programs
-_CODE_LINE = re.compile(
-    r"\s*(>>>|\.\.\. |@\w+"  # a doctest, a decorator
-    r"|(def|class|import|from|return|if|elif|for|while|except|with|raise|assert|print)\b.*[:)\]]\s*(#.*)?$"
-    r"|(else|try|finally):|.*::=|[\w.\[\]'\",() *]+ [-+*/|&]?= .+|[\w.]+\(.*\)\s*(#.*)?$|[\])}]+,?$)"
+_RULE_LINE = re.compile(r"^[ \t]*([-=*~^#_+.`\"'])\1{3,}[ \t]*\n?", re.MULTILINE)  # under a heading, round a box
+_NEVER_ENGLISH = re.compile(  # a doctest, a decorator, half of a statement, a rule of a grammar
+    r"\s*(>>>|\.\.\. |@\w+(\(|$)|(else|try|finally):$|(elif|except)\b.*:$)|.*::= "
 )
+_STATEMENTS = (
+    ast.Assign, ast.AugAssign, ast.Call, ast.ClassDef, ast.Compare, ast.Delete, ast.FunctionDef, ast.Import,
+    ast.ImportFrom, ast.Raise, ast.Return, ast.Subscript,
+)  # fmt: skip
 
 
 def read_python_docs() -> Iterator[Document]:
@@ -54,22 +59,24 @@ def read_python_docs() -> Iterator[Document]:
 
 
 def python_code(text: str) -> str | None:
-    """Reason ``code``: most lines of this paragraph are Python rather than English."""
+    """Reason ``code``: this paragraph, or most of its lines, is Python rather than English."""
     lines = text.split("\n")
-    if 2 * sum(map(bool, map(_CODE_LINE.match, lines))) > len(lines):
-        return "code"
-    if any(mark in text for mark in "=([."):  # without one of these it may well be a sentence
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                ast.parse(normalise_text(text))
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            return None
-        return "code"
-    return None
+    n_code = sum(1 for line in lines if _NEVER_ENGLISH.match(line) or _is_statement(line.strip()))
+    return "code" if 2 * n_code > len(lines) or (len(lines) > 1 and _is_statement(text)) else None
 
 
-PARAGRAPH_RULES: tuple[Rule, ...] = (few_letters(0.65), python_code)
+def _is_statement(text: str) -> bool:
+    """Whether `text` is Python that does something: "if not found:" is, and "for example:" is not."""
+    if not any(mark in text for mark in "=([."):  # without one of these it may well be a sentence
+        return False
+    try:
+        tree = ast.parse(textwrap.dedent(text) + (" pass" if text.endswith(":") else ""))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return any(isinstance(node, _STATEMENTS) for node in ast.walk(tree))
+
+
+PARAGRAPH_RULES: tuple[Rule, ...] = (too_short(30), few_letters(0.8), python_code)
 DOCUMENT_RULES: tuple[Rule, ...] = (too_short(200),)
 
 
@@ -84,24 +91,48 @@ def english_of_source(source: str) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # old sources hold escapes that newer Pythons warn of
         tree = ast.parse(source)
-    pieces: list[tuple[int, str]] = []
-    inside_strings: set[int] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, _HAS_DOCSTRING) and (docstring := ast.get_docstring(node)):
-            pieces.append((node.body[0].lineno, docstring))
-        elif isinstance(node, ast.JoinedStr) or (
-            isinstance(node, ast.Constant) and isinstance(node.value, str | bytes)
-        ):
-            inside_strings.update(range(node.lineno + 1, (node.end_lineno or 0) + 1))
-    pieces.extend(_comments(source, inside_strings))
+    lines = re.split(r"\r\n?|\n", source)
+    pieces = []
+    inside_docstrings: set[int] = set()
+    for first, last, docstring in _docstrings_in(tree):
+        pieces.append((first, docstring))
+        inside_docstrings.update(range(first, last + 1))
+    pieces.extend(_comments(lines, inside_docstrings | _inside_other_strings(tree, lines, inside_docstrings)))
     return "\n\n".join(_reflow(text) for _, text in sorted(pieces))
 
 
-def _comments(source: str, inside_strings: set[int]) -> Iterator[tuple[int, str]]:
+def _docstrings_in(tree: ast.Module) -> Iterator[tuple[int, int, str]]:
+    """The first line, the last line and the text of each docstring."""
+    statements: list[Any] = [tree]
+    for node in statements:  # grows as it is read; expressions, most of a tree, are never looked at
+        if isinstance(node, _HAS_DOCSTRING) and (docstring := ast.get_docstring(node)):
+            yield node.body[0].lineno, node.body[0].end_lineno or 0, docstring
+        for field in ("body", "handlers", "orelse", "finalbody", "cases"):
+            statements.extend(getattr(node, field, ()))
+
+
+def _inside_other_strings(tree: ast.Module, lines: list[str], inside_docstrings: set[int]) -> set[int]:
+    """Numbers of the lines that start inside a string: a ``#`` there starts no comment."""
+    multiline_marks = ('"""', "'''", "\\")
+    if not any(
+        mark in line
+        for number, line in enumerate(lines, 1)
+        if number not in inside_docstrings
+        for mark in multiline_marks
+    ):
+        return set()  # most modules: this spares them the walk through every expression
+    inside: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant | ast.JoinedStr) and node.end_lineno:
+            inside.update(range(node.lineno + 1, node.end_lineno + 1))
+    return inside
+
+
+def _comments(lines: list[str], inside_strings: set[int]) -> Iterator[tuple[int, str]]:
     """Blocks of whole-line comments at one margin: the number of the first line, and the text."""
     block: list[str] = []
     start, margin = 0, ""
-    for number, line in enumerate([*re.split(r"\r\n?|\n", source), ""], 1):
+    for number, line in enumerate([*lines, ""], 1):
         code, mark, _ = line.partition("#")
         is_comment = bool(mark) and not code.strip() and number not in inside_strings
         if block and not (is_comment and code == margin):
@@ -120,7 +151,8 @@ def _comment_text(line: str) -> str:
 
 
 def _reflow(text: str) -> str:
-    return "\n\n".join(map(unwrap_lines, paragraphs(normalise_text(text))))
+    without_rules = _RULE_LINE.sub("", normalise_text(text))
+    return "\n\n".join(map(unwrap_lines, paragraphs(without_rules)))
 
 
 def _topics() -> Iterator[Document]:

@@ -14,7 +14,6 @@ close, or a random number falls that close to the border between two, the texts 
 a matter of 1e-15.
 """
 
-import secrets
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ import torch
 
 from gpt2lab.base.errors import UserError
 from gpt2lab.generation.batch import Batch, Row
-from gpt2lab.generation.options import MAX_SEED, SamplingOptions
+from gpt2lab.generation.options import MAX_SEED, SamplingOptions, fresh_seed
 from gpt2lab.generation.sampling import choose
 from gpt2lab.generation.transcript import Transcript
 from gpt2lab.model.gpt import GPT
@@ -55,12 +54,12 @@ class Completion:
 
 @dataclass(frozen=True)
 class Piece:
-    """A step in one prompt's completion."""
+    """What one more token adds to one prompt's completion."""
 
     index: int
     """which prompt it belongs to, counted from 0"""
     text: str
-    """new text, possibly none; a completion's pieces joined are its text"""
+    """the text that has become certain, possibly none; a completion's pieces joined are its text"""
     completion: Completion | None = None
     """the whole, with a prompt's last piece"""
 
@@ -92,13 +91,13 @@ class _Request(Row):
 
 def stream(
     model: GPT,
-    tokenizer: 'Tokenizer',
+    tokenizer: "Tokenizer",
     prompts: Sequence[str],
     options: SamplingOptions,
     *,
     max_rows: int = MAX_ROWS,
 ) -> Iterator[Piece]:
-    """Continue every prompt, yielding text as it becomes certain.
+    """Continue every prompt, yielding a piece for every token drawn.
 
     Prompts advance together, one token a step, so pieces of different prompts alternate; those of one prompt
     are in order, and its last one carries the `Completion`. Text that may turn out to be the beginning of a
@@ -116,7 +115,7 @@ def stream(
         UserError: a prompt does not fit the context, is empty although the model has no end-of-text token,
             or has tokens that the model does not know. Raised at the call, before the first piece.
     """
-    first_seed = secrets.randbelow(MAX_SEED + 1) if options.seed is None else options.seed
+    first_seed = fresh_seed() if options.seed is None else options.seed
     requests = []
     for index, prompt in enumerate(prompts):
         tokens = _encode(prompt, tokenizer, model, f"prompt {index + 1}" if len(prompts) > 1 else "prompt")
@@ -134,7 +133,7 @@ def stream(
 
 
 def complete(
-    model: GPT, tokenizer: 'Tokenizer', prompts: Sequence[str], options: SamplingOptions
+    model: GPT, tokenizer: "Tokenizer", prompts: Sequence[str], options: SamplingOptions
 ) -> list[Completion]:
     """Continue every prompt; the completions are in the prompts' order. See `stream`."""
     pieces = stream(model, tokenizer, prompts, options)
@@ -145,7 +144,7 @@ def complete(
 @overload
 def generate(
     model: GPT,
-    tokenizer: 'Tokenizer',
+    tokenizer: "Tokenizer",
     prompt: str,
     *,
     max_new_tokens: int = ...,
@@ -158,7 +157,7 @@ def generate(
 @overload
 def generate(
     model: GPT,
-    tokenizer: 'Tokenizer',
+    tokenizer: "Tokenizer",
     prompt: Sequence[str],
     *,
     max_new_tokens: int = ...,
@@ -170,7 +169,7 @@ def generate(
 ) -> list[str]: ...
 def generate(
     model: GPT,
-    tokenizer: 'Tokenizer',
+    tokenizer: "Tokenizer",
     prompt: str | Sequence[str],
     *,
     max_new_tokens: int = 100,
@@ -208,9 +207,9 @@ def generate(
     return [completion.text for completion in complete(model, tokenizer, prompt, options)]
 
 
-def _encode(prompt: str, tokenizer: 'Tokenizer', model: GPT, where: str) -> list[int]:
+def _encode(prompt: str, tokenizer: "Tokenizer", model: GPT, where: str) -> list[int]:
     """The prompt's tokens; those of an empty one are the end-of-text token, which documents begin with."""
-    tokens = tokenizer.encode(prompt)
+    tokens: list[int] = tokenizer.encode(prompt)
     if not tokens:
         if tokenizer.end_of_text is None:
             raise UserError(
@@ -236,7 +235,7 @@ def _encode(prompt: str, tokenizer: 'Tokenizer', model: GPT, where: str) -> list
 
 
 def _run(
-    model: GPT, tokenizer: 'Tokenizer', requests: list[_Request], options: SamplingOptions, max_rows: int
+    model: GPT, tokenizer: "Tokenizer", requests: list[_Request], options: SamplingOptions, max_rows: int
 ) -> Iterator[Piece]:
     """Decode until every request is done; see `stream`."""
     if not requests:
@@ -258,4 +257,4 @@ def _run(
         for index in reversed(range(len(pieces))):
             if pieces[index].completion is not None:
                 batch.leave(index)
-        yield from (piece for piece in pieces if piece.text or piece.completion is not None)
+        yield from pieces

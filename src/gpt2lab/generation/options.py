@@ -1,6 +1,7 @@
-"""How text is drawn from a model: the choices a user has. Light to import, so that a command can show them."""
+"""The choices a user has in drawing text from a model; light to import, so that `--help` is quick."""
 
 import math
+import secrets
 from dataclasses import dataclass
 
 from gpt2lab.base.errors import UserError
@@ -52,6 +53,11 @@ class SamplingOptions:
             self,
             "Give one or more strings, none of them empty",
         )
+
+
+def fresh_seed() -> int:
+    """A seed that nobody chose."""
+    return secrets.randbelow(MAX_SEED + 1)
 
 
 def _is_whole(value: object, least: int) -> bool:

@@ -36,11 +36,11 @@ def keep_top_p(logits_BV: Tensor, p: float) -> Tensor:
     The token that crosses p is part of it, so at least one always stays (Holtzman et al. 2020, section 3.1).
     """
     probs_BV = logits_BV.softmax(dim=1)
-    head = probs_BV.topk(min(_HEAD, probs_BV.size(1)))
-    if (head.values.sum(dim=1) < p).any():
-        head = probs_BV.sort(descending=True)
-    before_BK = head.values.cumsum(dim=1) - head.values
-    kept_BV = torch.zeros_like(probs_BV, dtype=torch.bool).scatter(1, head.indices, before_BK < p)
+    likeliest_BK, ids_BK = probs_BV.topk(min(_HEAD, probs_BV.size(1)))
+    if (likeliest_BK.sum(dim=1) < p).any():
+        likeliest_BK, ids_BK = probs_BV.sort(descending=True)
+    before_BK = likeliest_BK.cumsum(dim=1) - likeliest_BK
+    kept_BV = torch.zeros_like(probs_BV, dtype=torch.bool).scatter(1, ids_BK, before_BK < p)
     return logits_BV.masked_fill(~kept_BV, -torch.inf)
 
 

@@ -53,7 +53,8 @@ class LiveView:
         left = (time.monotonic() - self._started) / done * (self._steps - row["step"])
         text = (
             f"loss {row['loss']:.3f}{self._validation}  lr {row['lr']:.1e}  "
-            f"{row['tokens_per_s']:,.0f} tokens/s  {format_bytes(row['memory_bytes'])}  {format_duration(left)} left"
+            f"{row['tokens_per_s']:,.0f} tokens/s  {format_bytes(row['memory_bytes'])}  "
+            f"{format_duration(left)} left"
         )
         if self._terminal:
             self._bar.update(self._task, completed=row["step"], description=text)

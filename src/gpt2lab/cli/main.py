@@ -1,0 +1,61 @@
+"""`gpt2lab`: finds the verb, runs it, and turns a user's mistake into one line and exit code 2."""
+
+import sys
+from importlib import import_module
+
+import gpt2lab
+from gpt2lab.base.errors import UserError
+
+_VERBS = {
+    "demo": "text to talking model in minutes: embedded English, no network, an HTML report",
+    "doctor": "what this machine has, what fits on it, what is missing",
+    "train": "train a model from a recipe, or go on with a run",
+    "generate": "write text with a model",
+    "tokenizer": "train a vocabulary, encode text, decode tokens",
+}
+_INTERRUPTED = 130  # what shells report for a program ended by Ctrl-C
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command line (without the program's name); returns the exit code."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0
+    if words[0] == "--version":
+        print(f"gpt2lab {gpt2lab.__version__}")
+        return 0
+    try:
+        return _run(words[0], words[1:])
+    except UserError as error:
+        print(f"gpt2lab: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("gpt2lab: interrupted", file=sys.stderr)
+        return _INTERRUPTED
+
+
+def _run(verb: str, arguments: list[str]) -> int:
+    if verb not in _VERBS:
+        import difflib
+
+        close = difflib.get_close_matches(verb, _VERBS, n=1)
+        hint = f"Did you mean `gpt2lab {close[0]}`?" if close else "See `gpt2lab --help`"
+        raise UserError(f"there is no command {verb!r}", fix=hint.rstrip("?"))
+    exit_code: int = import_module(f"gpt2lab.cli.{verb}").main(arguments)
+    return exit_code
+
+
+def _help() -> str:
+    verbs = "\n".join(f"  {verb:<11}{what}" for verb, what in _VERBS.items())
+    return f"""gpt2lab {gpt2lab.__version__}: the whole GPT-2 system in one package
+
+usage: gpt2lab COMMAND ...        (gpt2lab COMMAND --help explains one)
+
+{verbs}
+
+start here:
+  gpt2lab demo                                    watch a small GPT-2 learn English and speak it
+  gpt2lab train laptop-10m --data.path texts/     train on your own folder of text
+  gpt2lab generate runs/laptop-10m "Once upon"    let it write
+  gpt2lab generate gpt2 "Once upon" --top-k 40    the published GPT-2 (downloads 0.5 GB once)"""
