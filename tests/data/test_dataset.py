@@ -170,7 +170,7 @@ def test_published_fineweb_folder(tmp_path: Path) -> None:
     train = TokenDataset.open(tmp_path, "train", vocab_size=50257)
     assert train.stream(0, 99).tolist() == [1] * 5 + [2] * 5 + [10] * 5
     assert TokenDataset.open(tmp_path, "val").n_tokens == 4
-    assert train.documents is train.text_bytes is train.manifest is None
+    assert (train.documents, train.text_bytes, train.manifest) == (None, None, None)
 
 
 def test_published_nanogpt_folder(tmp_path: Path) -> None:

@@ -78,6 +78,7 @@ GOOD = llm_c_bytes(20240520, 1, SENTENCE, "H")
         ("train_000000.bin", GOOD[:500], "cut short inside its header: 500 bytes of 1,024"),
         ("train_000000.bin", GOOD[:-100], "promises 240 tokens .1,504 bytes. and the file holds 190 .1,404"),
         ("train_000000.bin", GOOD[:-1], "promises 240 tokens .1,504 bytes. and the file holds 239 .1,503"),
+        ("train_000000.bin", GOOD + b"x", "damaged: .* the file holds 240 .1,505 bytes"),
         ("train_000000.bin", GOOD + b"xx", "promises 240 tokens .1,504 bytes. and the file holds 241"),
         ("train_000000.bin", llm_c_bytes(20240520, 1, SENTENCE, "H", count=-5), "promises -5 tokens"),
         ("train_000000.bin", llm_c_bytes(20240520, 2, SENTENCE, "H"), "shard version 2"),

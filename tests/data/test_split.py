@@ -1,5 +1,7 @@
 """The split by document: fair, monotone, and the same for ever."""
 
+import os
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from gpt2lab.base.errors import UserError
 from gpt2lab.data.split import split_of
 
-KEYS = st.text(st.characters())  # lone surrogates too, as in odd file names
+KEYS = st.text()
 
 
 def test_golden_sides() -> None:
@@ -31,6 +33,10 @@ def test_a_larger_fraction_never_moves_a_document_back_to_training(
 ) -> None:
     if split_of(key, min(one, other)) == "val":
         assert split_of(key, max(one, other)) == "val"
+
+
+def test_a_file_name_that_is_not_utf8_has_a_side() -> None:
+    assert split_of(os.fsdecode(b"caf\xe9.txt"), 0.5) in ("train", "val")
 
 
 @pytest.mark.parametrize("fraction", [0.01, 0.1, 0.5])

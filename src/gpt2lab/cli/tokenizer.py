@@ -27,7 +27,7 @@ _TokenizerName = Annotated[Positional[str], arg(metavar="TOKENIZER")]
 
 
 def train(
-    files: Annotated[Positional[tuple[Path, ...]], arg(metavar="FILES")],
+    files: Annotated[Positional[tuple[Path, ...]], arg(metavar="FILES ...")],
     vocab_size: int,
     out: Path,
     overwrite: FlagCreatePairsOff[bool] = False,
@@ -71,8 +71,8 @@ def train(
 
 def encode(
     tokenizer: _TokenizerName,
-    text: Annotated[Positional[str | None], arg(metavar="TEXT")] = None,
-    file: Path | None = None,
+    text: Annotated[Positional[str | None], arg(metavar="[TEXT]")] = None,
+    file: Annotated[Path | None, arg(metavar="PATH")] = None,
     allow_special: FlagCreatePairsOff[bool] = False,
     pieces: FlagCreatePairsOff[bool] = False,
 ) -> None:
@@ -104,7 +104,7 @@ def encode(
 
 
 def decode(
-    tokenizer: _TokenizerName, tokens: Annotated[Positional[tuple[str, ...]], arg(metavar="IDS")] = ()
+    tokenizer: _TokenizerName, tokens: Annotated[Positional[tuple[str, ...]], arg(metavar="[IDS ...]")] = ()
 ) -> None:
     """Print the text that token ids stand for, exactly, with no line break added in a pipe.
 

@@ -40,7 +40,9 @@ _SKIPPED_FOLDERS = {
 _HAS_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _COMMENT_MARK = re.compile(r"#+:?[ \t]?")
 _TOOL_NOTE = re.compile(r"-\*-|type: |noqa|pragma|pylint|mypy|fmt: |!")  # comments meant for programs
-_RULE_LINE = re.compile(r"^[ \t]*([-=*~^#_+.`\"'])\1{3,}[ \t]*\n?", re.MULTILINE)  # under a heading, round a box
+_RULE_LINE = re.compile(
+    r"^[ \t]*([-=*~^#_+.`\"'])\1{3,}[ \t]*\n?", re.MULTILINE
+)  # under a heading, round a box
 _NEVER_ENGLISH = re.compile(  # a doctest, a decorator, half of a statement, a rule of a grammar
     r"\s*(>>>|\.\.\. |@\w+(\(|$)|(else|try|finally):$|(elif|except)\b.*:$)|.*::= "
 )

@@ -5,7 +5,7 @@ Nothing else enters, so to resume is to know the step; every window is read once
 batch does not depend on how many processes share it (rank r of w takes samples r, r + w, r + 2w, ...) nor
 on the micro-batches each process cuts its share into.
 
-Reading happens in the foreground: gathering a micro-batch of 16 x 1,024 tokens from mapped shards takes a
+Reading happens in the foreground: gathering a micro-batch of 16 x 1,024 tokens from the page cache takes a
 fraction of a millisecond, too little for a prefetching thread to win anything.
 """
 

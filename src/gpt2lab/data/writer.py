@@ -98,9 +98,14 @@ class ShardWriter:
 
 
 class DatasetWriter:
-    """Both splits of a dataset being written; made by `write_dataset`."""
+    """Both splits of a dataset being written; made by `write_dataset`.
 
-    def __init__(self, writers: dict[Split, ShardWriter]) -> None:
+    Attributes:
+        folder: what will be the dataset's folder; whatever else belongs to it may be written there too.
+    """
+
+    def __init__(self, folder: Path, writers: dict[Split, ShardWriter]) -> None:
+        self.folder = folder
         self._writers = writers
 
     def append(
@@ -149,7 +154,7 @@ def write_dataset(
             )
             for split in SPLITS
         }
-        yield DatasetWriter(writers)
+        yield DatasetWriter(temporary, writers)
         totals = {split: writer.finish() for split, writer in writers.items()}
         if not any(facts.tokens for facts in totals.values()):
             raise UserError(

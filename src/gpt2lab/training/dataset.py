@@ -17,17 +17,15 @@ def open_data(run: RunFolder, config: DataConfig) -> tuple[Path, Tokenizer | Non
     here carry their vocabulary; for others it is `config.tokenizer`, or None if that is not at hand.
 
     Raises:
-        UserError: there is no data, or no vocabulary to tokenise it with.
+        UserError: there is no text there, or no vocabulary to tokenise it with.
     """
-    if not config.path:
-        raise UserError(
-            "this recipe names no data", where="data.path", fix="Give a folder of text or shards: --data.path"
-        )
     source = Path(config.path)
     if source.is_dir() and any(source.glob("*.bin")):
         return source, _tokenizer_of_shards(source, config)
     if not run.data_path.exists():
-        prepare([source], load_tokenizer(resolve(config.tokenizer)), run.data_path, config.validation_fraction)
+        prepare(
+            [source], load_tokenizer(resolve(config.tokenizer)), run.data_path, config.validation_fraction
+        )
     return run.data_path, load_tokenizer(run.data_path / TOKENIZER_FOLDER)
 
 

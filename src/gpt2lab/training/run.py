@@ -20,7 +20,15 @@ from pathlib import Path
 from typing import Any
 
 from gpt2lab.base.errors import UserError
-from gpt2lab.base.files import atomic_file, read_json, remove_leftovers, write_json
+from gpt2lab.base.files import (
+    TEMPORARY_PREFIX,
+    atomic_file,
+    disk_errors_explained,
+    read_json,
+    remove_leftovers,
+    write_json,
+)
+from gpt2lab.checkpoint.runs import checkpoint_folder, checkpoint_folders
 from gpt2lab.training.recipe import Recipe, load_recipe, save_recipe
 
 Row = dict[str, Any]
@@ -33,7 +41,6 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.metrics_path = path / "metrics.jsonl"
-        self.checkpoints_path = path / "checkpoints"
         self.data_path = path / "data"
         self._recipe_path = path / "recipe.toml"
         self._facts_path = path / "run.json"
@@ -92,27 +99,16 @@ class RunFolder:
                     fix="Wait for it or stop it",
                 ) from error
             remove_leftovers(self.path)
-            if self.checkpoints_path.exists():
-                remove_leftovers(self.checkpoints_path)
+            remove_leftovers(self.path / "checkpoints")
             yield
 
-    def checkpoint(self, step: int) -> Path:
-        """Where the checkpoint taken after `step` steps lies."""
-        return self.checkpoints_path / f"step-{step:08d}"
-
-    def checkpoints(self) -> list[Path]:
-        """Checkpoints on disk, oldest first."""
-        return sorted(self.checkpoints_path.glob("step-*"))
-
-    def prune(self, best_step: int | None) -> None:
-        """Delete checkpoints other than the newest ones and the best."""
-        kept = {
-            *self.checkpoints()[-KEEP_LAST:],
-            *([self.checkpoint(best_step)] if best_step is not None else []),
-        }
-        for path in self.checkpoints():
+    def prune(self, best_step: int) -> None:
+        """Delete checkpoints other than the newest ones and the one after `best_step`."""
+        checkpoints = checkpoint_folders(self.path)
+        kept = {*checkpoints[-KEEP_LAST:], checkpoint_folder(self.path, best_step)}
+        for path in checkpoints:
             if path not in kept:
-                doomed = path.with_name(f".tmp-deleted-{path.name}")  # never a half-deleted checkpoint
+                doomed = path.with_name(f"{TEMPORARY_PREFIX}{path.name}")  # never a half-deleted checkpoint
                 path.rename(doomed)
                 shutil.rmtree(doomed)
 
@@ -131,7 +127,7 @@ class RunFolder:
 
     def add_metrics(self, row: Row) -> None:
         """Append one row and see it onto the disk, so that no checkpoint is newer than its metrics."""
-        with self.metrics_path.open("a", encoding="utf-8") as file:
+        with disk_errors_explained(self.metrics_path), self.metrics_path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
             file.flush()
             os.fsync(file.fileno())

@@ -18,6 +18,7 @@ import torch
 from gpt2lab.base.device import peak_memory
 from gpt2lab.base.errors import UserError
 from gpt2lab.checkpoint.huggingface import load, save
+from gpt2lab.checkpoint.runs import checkpoint_folder, checkpoint_folders
 from gpt2lab.checkpoint.training_state import TrainingState, load_training_state
 from gpt2lab.data.evaluation_windows import sequential_windows
 from gpt2lab.model.gpt import GPT
@@ -62,7 +63,7 @@ def train(
     """Start a run or go on with it, until its last step or until someone asks it to stop.
 
     Args:
-        run: holds the recipe, and everything so far if the run was started before.
+        run: holds the recipe, and everything so far if the run was started before; locked by the caller.
         data: folder of token shards with a train and a val split.
         tokenizer: saved beside the weights; also needed for bits per byte and samples.
         sampler: writes samples on the way.
@@ -72,7 +73,7 @@ def train(
             row. The last good checkpoint is intact after each.
     """
     recipe = run.recipe()
-    with run.locked(), determinism(not recipe.fast), stop_on_signal() as stop:
+    with determinism(not recipe.fast), stop_on_signal() as stop:
         started_with = run.facts()
         earlier = Facts.from_json(started_with) if started_with else None
         session = build_session(recipe, data, tokenizer, earlier)
@@ -123,7 +124,9 @@ class _Loop:
                     self._sample()
                 if done or stop or position.step % self.recipe.save_every == 0:
                     self._save()
-        return TrainingResult(self.run.checkpoint(position.step), position.step == steps, position.step)
+        return TrainingResult(
+            checkpoint_folder(self.run.path, position.step), position.step == steps, position.step
+        )
 
     def _take_step(self) -> None:
         """Take one step; log it when due; stop the run when steps keep failing."""
@@ -164,7 +167,7 @@ class _Loop:
         self.run.add_metrics({"kind": "skipped", "step": position.step, "reason": outcome.skipped})
         self.live.say(f"step {position.step:,} skipped, weights unchanged: {outcome.skipped}")
         if position.skipped_in_a_row == SKIPS_BEFORE_STOP:
-            saved = self.run.checkpoints()
+            saved = checkpoint_folders(self.run.path)
             raise UserError(
                 f"{SKIPS_BEFORE_STOP} steps in a row had no finite loss or gradient, the last being step "
                 f"{position.step:,}: {outcome.skipped}",
@@ -204,12 +207,17 @@ class _Loop:
         if self._last_validation == (position.step, position.best_loss):
             position.best_step = position.step
         state = TrainingState(self.session.step.optimizers.state(), dataclasses.asdict(position))
-        save(self.session.model, self.tokenizer, self.run.checkpoint(position.step), training_state=state)
-        self.run.prune(position.best_step if position.best_step >= 0 else None)
+        save(
+            self.session.model,
+            self.tokenizer,
+            checkpoint_folder(self.run.path, position.step),
+            training_state=state,
+        )
+        self.run.prune(position.best_step)
 
     def _restore(self) -> None:
         """Put the newest whole checkpoint's state into the session; without one, start from the beginning."""
-        for folder in reversed(self.run.checkpoints()):
+        for folder in reversed(checkpoint_folders(self.run.path)):
             try:
                 model, _ = load(folder)
                 state = load_training_state(folder)
@@ -217,7 +225,7 @@ class _Loop:
                 self.session.notes.append(f"{error} Going on from the checkpoint before it, if there is one")
                 continue
             self.session.model.load_state_dict(model.state_dict())
-            self.session.step.optimizers.load_state(state.tensors)
+            self.session.step.optimizers.load_state(dict(state.tensors))
             self.position = Position(**state.facts)
             self.session.notes.append(f"resumed after step {self.position.step:,}")
             break

@@ -1,0 +1,126 @@
+"""Documents to token shards: split by a hash of each document, encoded on all cores, one folder at the end.
+
+The folder holds llm.c shards, their manifest, and the vocabulary they are written in (`tokenizer/`), so that
+whoever trains on it needs nothing else.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from gpt2lab.base.errors import UserError
+from gpt2lab.base.progress import Progress
+from gpt2lab.corpus.documents import Document, read_documents
+from gpt2lab.data.manifest import Manifest, load_manifest
+from gpt2lab.data.split import SPLITS, split_of
+from gpt2lab.data.writer import SHARD_TOKENS, write_dataset
+from gpt2lab.tokenizer import Tokenizer
+
+TOKENIZER_FOLDER = "tokenizer"
+_BATCH_CHARS = 8_000_000  # encoded at once: enough to keep all cores busy, little enough for any memory
+_FEW_DOCUMENTS = 20  # fewer cannot be split by whole documents at anything near the share asked for
+_PIECES = 200  # then this many pieces in all, so that a share of 5% is about ten of them
+
+
+def build_shards(
+    documents: Iterable[Document],
+    tokenizer: Tokenizer,
+    folder: Path,
+    *,
+    validation_fraction: float,
+    sources: Sequence[str],
+    shard_tokens: int = SHARD_TOKENS,
+) -> Manifest:
+    """Write `documents` as token shards, each preceded by ``<|endoftext|>`` where the vocabulary has it.
+
+    Args:
+        documents: read once, in order.
+        tokenizer: what to encode with; a copy goes into `folder`.
+        folder: made here; appears whole or not at all.
+        validation_fraction: share of documents held out, chosen by a hash of each document's id.
+        sources: where the text came from, for the manifest.
+        shard_tokens: tokens in every shard but the last.
+
+    Raises:
+        UserError: no documents, one split is empty, `folder` is not new, or the disk is full.
+    """
+    with (
+        write_dataset(
+            folder,
+            tokenizer_fingerprint=tokenizer.fingerprint,
+            vocab_size=tokenizer.vocab_size,
+            end_of_text=tokenizer.end_of_text,
+            sources=sources,
+            shard_tokens=shard_tokens,
+        ) as dataset,
+        Progress(None, "tokenising", "documents") as progress,
+    ):
+        counts = dict.fromkeys(SPLITS, 0)
+        for batch in _batches(documents):
+            tokens = tokenizer.encode_batch([document.text for document in batch])
+            for document, ids in zip(batch, tokens, strict=True):
+                split = split_of(document.id, validation_fraction)
+                counts[split] += 1
+                dataset.append(split, ids, text_bytes=len(document.text.encode("utf-8", "replace")))
+            progress.advance(len(batch))
+        for split, count in counts.items():
+            if not count:
+                raise UserError(
+                    f"none of the {sum(counts.values()):,} documents fell into the {split!r} split",
+                    where=", ".join(sources),
+                    fix=f"Give more text, or change data.validation_fraction (it is {validation_fraction:g})",
+                )
+        tokenizer.save(dataset.folder / TOKENIZER_FOLDER)
+    manifest = load_manifest(folder)
+    assert manifest is not None
+    return manifest
+
+
+def prepare(
+    paths: Sequence[Path], tokenizer: Tokenizer, folder: Path, validation_fraction: float
+) -> Manifest:
+    """Text and JSON-lines files (or folders of them) to token shards; see `build_shards`.
+
+    Fewer than 20 documents are cut at blank lines into about 200 pieces in all, which are then split as
+    documents are: with one book there is no other way to hold some of it out. Held-out pieces are then of the
+    same books as the training text.
+    """
+    documents = read_documents(paths)
+    first = list(itertools.islice(documents, _FEW_DOCUMENTS))
+    every: Iterable[Document] = itertools.chain(first, documents)
+    if len(first) < _FEW_DOCUMENTS:
+        size = max(1, sum(len(document.text) for document in first) // _PIECES)
+        every = itertools.chain.from_iterable(cut_into_pieces(document, size) for document in first)
+    return build_shards(
+        every,
+        tokenizer,
+        folder,
+        validation_fraction=validation_fraction,
+        sources=[str(path) for path in paths],
+    )
+
+
+def cut_into_pieces(document: Document, min_chars: int) -> Iterator[Document]:
+    """Cut at blank lines into pieces of at least `min_chars` (the last may be shorter); joined they are the
+    document again. A piece's id is the document's with its number: ``"book.txt#3"``.
+    """
+    start, number = 0, 0
+    while start < len(document.text):
+        gap = document.text.find("\n\n", start + min_chars)
+        end = len(document.text) if gap < 0 else gap + 2
+        yield Document(f"{document.id}#{number}", document.text[start:end], document.source)
+        start, number = end, number + 1
+
+
+def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    """Lists of documents of about `_BATCH_CHARS` characters."""
+    batch: list[Document] = []
+    size = 0
+    for document in documents:
+        batch.append(document)
+        size += len(document.text)
+        if size >= _BATCH_CHARS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
