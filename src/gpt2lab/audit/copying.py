@@ -63,11 +63,12 @@ class TrainingText:
         of_sample = _span_hashes(_codes(sample), length)
         places = np.searchsorted(of_text, of_sample)
         places[places == len(of_text)] = 0
-        candidates = np.flatnonzero(of_text[places] == of_sample) if len(of_text) else []
-        for start in candidates:
+        if not len(of_text):
+            return None
+        for start in np.flatnonzero(of_text[places] == of_sample).tolist():
             span = sample[start : start + length]
             if span in self._text:  # the hashes of two different spans may be equal
-                return CopiedSpan(span, int(start))
+                return CopiedSpan(span, start)
         return None
 
 

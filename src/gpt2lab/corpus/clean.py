@@ -7,6 +7,7 @@ at the ends of lines, a common margin) and what differs between machines (line e
 A rule looks at a text and returns None, or one word for why it should go. Nothing is dropped in silence.
 """
 
+import itertools
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -51,7 +52,7 @@ def unwrap_lines(paragraph: str) -> str:
     lines = paragraph.split("\n")
     width = max(map(len, lines))
     joined = [lines[0]]
-    for line, following in zip(lines, lines[1:], strict=False):
+    for line, following in itertools.pairwise(lines):
         words = following.split(maxsplit=1)
         no_room = bool(words) and len(line) >= _MIN_WRAPPED_LINE and len(line) + 1 + len(words[0]) > width
         if no_room and not _LIST_ITEM.match(following) and _continues(line, following):

@@ -97,7 +97,7 @@ def write_documents(path: Path, documents: Iterable[Document]) -> None:
             stream.write(json.dumps(asdict(document), ensure_ascii=False).encode() + b"\n")
 
 
-def _packed(file: IO[bytes], suffix: str) -> AbstractContextManager[IO[bytes]]:
+def _packed(file: IO[bytes], suffix: str) -> AbstractContextManager[Any]:
     """A stream that compresses into `file` as `suffix` says."""
     if suffix == ".gz":  # no time and no name in the header: the same documents give the same bytes
         return gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0)

@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any, Self
 
-import torch
+import torch as pytorch
 
 import gpt2lab
 from gpt2lab.base.device import device_label
@@ -42,13 +42,13 @@ class Facts:
     command: str
 
     @classmethod
-    def here(cls, device: torch.device, **decided: Any) -> Self:
+    def here(cls, device: pytorch.device, **decided: Any) -> Self:
         """Facts of this process on `device`; `decided` gives the fields that are choices."""
         return cls(
             device=str(device),
             device_name=device_label(device),
-            threads=torch.get_num_threads(),
-            torch=torch.__version__,
+            threads=pytorch.get_num_threads(),
+            torch=pytorch.__version__,
             python=platform.python_version(),
             gpt2lab=gpt2lab.__version__,
             command=" ".join(["gpt2lab", *sys.argv[1:]]),

@@ -50,7 +50,7 @@ def build_session(recipe: Recipe, data: Path, tokenizer: Tokenizer | None, earli
         recipe = replace(
             recipe,
             micro_batch=earlier.micro_batch,
-            precision=earlier.precision,
+            precision="bfloat16" if earlier.precision == "bfloat16" else "float32",
             compile="auto" if earlier.compiled else "off",
         )
     device = pick_device(recipe.device)

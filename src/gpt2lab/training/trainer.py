@@ -115,18 +115,19 @@ class _Loop:
             if position.step == 0:
                 self._validate()
             self._logged_at, self._logged_step = time.monotonic(), position.step
-            while position.step < steps and not stop:
+            while position.step < steps:
                 self._take_step()
-                done = position.step == steps
+                done, stopping = position.step == steps, bool(stop)
                 if done or position.step % self.recipe.validate_every == 0:
                     self._validate()
                 if self.recipe.sample_every and position.step % self.recipe.sample_every == 0:
                     self._sample()
-                if done or stop or position.step % self.recipe.save_every == 0:
+                if done or stopping or position.step % self.recipe.save_every == 0:
                     self._save()
-        return TrainingResult(
-            checkpoint_folder(self.run.path, position.step), position.step == steps, position.step
-        )
+                if stopping:
+                    break
+        newest = checkpoint_folder(self.run.path, position.step)
+        return TrainingResult(newest, position.step == steps, position.step)
 
     def _take_step(self) -> None:
         """Take one step; log it when due; stop the run when steps keep failing."""
@@ -207,12 +208,8 @@ class _Loop:
         if self._last_validation == (position.step, position.best_loss):
             position.best_step = position.step
         state = TrainingState(self.session.step.optimizers.state(), dataclasses.asdict(position))
-        save(
-            self.session.model,
-            self.tokenizer,
-            checkpoint_folder(self.run.path, position.step),
-            training_state=state,
-        )
+        folder = checkpoint_folder(self.run.path, position.step)
+        save(self.session.model, self.tokenizer, folder, training_state=state)
         self.run.prune(position.best_step)
 
     def _restore(self) -> None:
