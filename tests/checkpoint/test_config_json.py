@@ -138,7 +138,7 @@ def test_what_cannot_be_honoured_is_refused(options: dict[str, Any], message: st
 @pytest.mark.parametrize("text", ["", "{", "[1]", "null", '"gpt2"'])
 def test_what_is_no_configuration(text: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(text)
-    with pytest.raises(UserError, match="config.json"):
+    with pytest.raises(UserError, match=r"config\.json"):
         read_config(tmp_path / "config.json")
 
 

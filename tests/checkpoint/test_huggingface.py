@@ -52,6 +52,10 @@ def files_of(directory: Path) -> list[str]:
     return sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file())
 
 
+def names_in(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
 def test_round_trip(saved: Path, model: GPT, tokenizer: Tokenizer) -> None:
     loaded, their_tokenizer = load(saved)
     assert loaded.config == model.config
@@ -291,7 +295,7 @@ def test_no_training_state(model: GPT, tmp_path: Path) -> None:
 def test_an_earlier_checkpoint_is_replaced_whole(saved: Path, model: GPT) -> None:
     save(model, None, saved)
     assert files_of(saved) == ["checksums.json", "config.json", "generation_config.json", "model.safetensors"]
-    assert os.listdir(saved.parent) == ["saved"]
+    assert names_in(saved.parent) == ["saved"]
 
 
 def test_a_directory_with_other_things_is_not_deleted(saved: Path, model: GPT) -> None:
@@ -327,7 +331,7 @@ def test_a_failed_save_leaves_the_earlier_checkpoint(
     with pytest.raises(RuntimeError, match="in the middle"):
         save(model, tokenizer, saved)
     assert {name: (saved / name).read_bytes() for name in files_of(saved)} == before
-    assert os.listdir(saved.parent) == ["saved"]
+    assert names_in(saved.parent) == ["saved"]
 
 
 def test_too_little_room_is_said_before_anything_is_written(
@@ -336,7 +340,7 @@ def test_too_little_room_is_said_before_anything_is_written(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 1_000_000))  # type: ignore[attr-defined]
     with pytest.raises(UserError, match=r"the checkpoint new needs 10 MB and the disk has 1 MB free"):
         save(model, None, saved.parent / "new")
-    assert os.listdir(saved.parent) == ["saved"]
+    assert names_in(saved.parent) == ["saved"]
 
 
 FILL_THE_DISK = """
@@ -347,7 +351,8 @@ from gpt2lab.model.config import ModelConfig
 from gpt2lab.model.gpt import GPT
 
 folder = pathlib.Path(sys.argv[1])
-small, large = (GPT(ModelConfig(vocab_size=n, context_length=8, n_layer=1, n_head=1, n_embd=64)) for n in (99, 9999))
+sizes = {"context_length": 8, "n_layer": 1, "n_head": 1, "n_embd": 64}
+small, large = (GPT(ModelConfig(vocab_size=n, **sizes)) for n in (99, 9999))
 try:
     huggingface.save(small, None, folder / "m")
 except UserError as error:

@@ -8,9 +8,10 @@ import fastokens
 import numpy as np
 import pytest
 import tiktoken
-from strings import random_strings
 
 from gpt2lab.tokenizer import ByteLevelTokenizer
+
+from .strings import random_strings
 
 
 def fresh(tokenizer: ByteLevelTokenizer) -> ByteLevelTokenizer:

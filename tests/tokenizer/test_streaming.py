@@ -3,10 +3,11 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strings import hard_text
 
 from gpt2lab.base.errors import UserError
 from gpt2lab.tokenizer import ByteLevelTokenizer, WordLevelTokenizer
+
+from .strings import hard_text
 
 
 @given(tokens=st.lists(st.one_of(st.integers(0, 255), st.integers(0, 999)), max_size=60))

@@ -8,14 +8,15 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
-from conftest import read_books
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strings import hard_text
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from gpt2lab.base.errors import UserError
 from gpt2lab.tokenizer import ByteLevelTokenizer, fast_training, train_bpe, training
+
+from .conftest import read_books
+from .strings import hard_text
 
 
 def train_with_hugging_face(texts: list[str], vocab_size: int) -> Tokenizer:

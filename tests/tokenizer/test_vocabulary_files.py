@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from strings import random_strings
 from transformers import AutoTokenizer, GPT2Tokenizer
 
 from gpt2lab.base.errors import UserError
 from gpt2lab.tokenizer import ByteLevelTokenizer, Tokenizer, WordLevelTokenizer, load_tokenizer
+
+from .strings import random_strings
 
 TEXTS = [
     "Hello world, it's 2,000 words!\n\n  indented\t",

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import given
-from strings import hard_text, random_strings
 from transformers import OpenAIGPTTokenizer
 
 from gpt2lab.base.errors import UserError
 from gpt2lab.tokenizer import WordLevelTokenizer, load_tokenizer
+
+from .strings import hard_text, random_strings
 
 
 @pytest.fixture(scope="module")

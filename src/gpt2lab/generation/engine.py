@@ -142,7 +142,7 @@ def complete(
 
 
 @overload
-def generate(
+def generate(  # type: ignore[overload-overlap]  # a str is a Sequence[str] too; the first overload wins
     model: GPT,
     tokenizer: "Tokenizer",
     prompt: str,

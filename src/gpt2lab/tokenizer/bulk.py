@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -32,25 +32,25 @@ HARD_STRINGS = (
 
 
 def bulk_encoder(
-    vocabulary: Vocabulary, encode: Callable[[str], list[int]], dtype: type[np.unsignedinteger[Any]]
+    by_rank: Vocabulary, id_of_rank: TokenArray, encode: Callable[[str], list[int]]
 ) -> Callable[[Sequence[str]], list[TokenArray]]:
     """The fastest way to encode many texts exactly as `encode` does.
 
     Args:
-        vocabulary: a byte-level one.
+        by_rank: the vocabulary with its tokens in the order in which merges make them, no special ones.
+        id_of_rank: of shape (tokens,); the ids to give, in the type to give them in.
         encode: the reference, one text at a time.
-        dtype: of the arrays of tokens.
 
     Returns:
         A function from texts to one array of shape (tokens,) each.
     """
 
     def by_reference(texts: Sequence[str]) -> list[TokenArray]:
-        return [np.array(encode(text), dtype=dtype) for text in texts]
+        return [np.array(encode(text), dtype=id_of_rank.dtype) for text in texts]
 
     fast, why_not = None, ""
     try:
-        fast = _fastokens(vocabulary, dtype)
+        fast = _fastokens(by_rank, id_of_rank)
     except ImportError as error:
         why_not = f"the fast encoder is not there ({error})"
     except ValueError as error:
@@ -93,9 +93,7 @@ def _groups(texts: Sequence[str]) -> Iterator[list[str]]:
         yield group
 
 
-def _fastokens(
-    vocabulary: Vocabulary, dtype: type[np.unsignedinteger[Any]]
-) -> Callable[[Sequence[str]], list[TokenArray]]:
+def _fastokens(by_rank: Vocabulary, id_of_rank: TokenArray) -> Callable[[Sequence[str]], list[TokenArray]]:
     """Encode a group with fastokens.
 
     Raises:
@@ -104,14 +102,14 @@ def _fastokens(
     """
     from fastokens import Tokenizer as Fast
 
-    fast = Fast.from_json_str(json.dumps(tokenizer_json(vocabulary, with_special=False)))
+    fast = Fast.from_json_str(json.dumps(tokenizer_json(by_rank)))
 
     def encode_group(texts: Sequence[str]) -> list[TokenArray]:
         try:
             ids, ends = fast.encode_batch_flat(list(texts))
         except UnicodeEncodeError:  # a lone surrogate somewhere
             ids, ends = fast.encode_batch_flat([without_lone_surrogates(text) for text in texts])
-        tokens = np.frombuffer(ids, dtype="<u4").astype(dtype)
+        tokens = id_of_rank[np.frombuffer(ids, dtype="<u4")]
         offsets = np.frombuffer(ends, dtype="<u8").tolist()
         return [tokens[start:end] for start, end in pairwise(offsets)]
 

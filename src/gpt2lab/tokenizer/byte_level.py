@@ -4,12 +4,14 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 
+import numpy as np
 import tiktoken
 
 from gpt2lab.tokenizer import byte_alphabet
 from gpt2lab.tokenizer.base import StreamDecoder, TokenArray, Tokenizer
 from gpt2lab.tokenizer.bulk import bulk_encoder
 from gpt2lab.tokenizer.streaming import Utf8StreamDecoder
+from gpt2lab.tokenizer.vocabulary import Vocabulary
 
 PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
 """How text is cut before merging; no merge crosses a cut. OpenAI's later spelling of the pattern in
@@ -62,11 +64,10 @@ class ByteLevelTokenizer(Tokenizer):
         return Utf8StreamDecoder(self.decode_bytes)
 
     def _encode_text(self, text: str) -> list[int]:
-        encoding, id_of_rank = self._encoding, self._id_of_rank
         ranks: list[int] = []
         for part in _without_many_spaces(text):
-            ranks += encoding.encode_ordinary(part)
-        return ranks if id_of_rank is None else [id_of_rank[rank] for rank in ranks]
+            ranks += self._encoding.encode_ordinary(part)
+        return ranks if self._ids_are_ranks else [self._id_of_rank[rank] for rank in ranks]
 
     @cached_property
     def _encoding(self) -> tiktoken.Encoding:
@@ -80,11 +81,14 @@ class ByteLevelTokenizer(Tokenizer):
         return byte_alphabet.CHARACTERS + [left + right for left, right in self.vocabulary.merges]
 
     @cached_property
-    def _id_of_rank(self) -> list[int] | None:
-        """None where ids are ranks, as in GPT-2; other trainers put special tokens first, for example."""
+    def _id_of_rank(self) -> list[int]:
+        """The same number in GPT-2; but other trainers put special tokens first, for example."""
         ids = self.vocabulary.ordinary_ids
-        id_of_rank = [ids[token] for token in self._by_rank]
-        return None if id_of_rank == list(range(len(ids))) else id_of_rank
+        return [ids[token] for token in self._by_rank]
+
+    @cached_property
+    def _ids_are_ranks(self) -> bool:
+        return self._id_of_rank == list(range(len(self._id_of_rank)))
 
     @cached_property
     def _id_of_byte(self) -> list[int]:
@@ -99,7 +103,9 @@ class ByteLevelTokenizer(Tokenizer):
 
     @cached_property
     def _bulk_encoder(self) -> Callable[[Sequence[str]], list[TokenArray]]:
-        return bulk_encoder(self.vocabulary, self._encode_text, self._dtype)
+        id_of_rank = np.array(self._id_of_rank, dtype=self._dtype)
+        by_rank = Vocabulary("gpt2", tuple(self._by_rank), self.vocabulary.merges, {})
+        return bulk_encoder(by_rank, id_of_rank, self._encode_text)
 
 
 def _without_many_spaces(text: str) -> list[str]:

@@ -17,6 +17,7 @@ FILE_PAIRS = (
 )
 _VERSION_LINE = "#version"
 _BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+_RESTORE = "Restore the file from where it came"
 _FOR_WHOM = "Only tokenizers of the GPT-1 and GPT-2 kind are read; use one of those"
 
 
@@ -133,13 +134,23 @@ def _read_single_file(path: Path) -> Vocabulary:
     content = _require_object(read_json(path), "the JSON of a tokenizer", path)
     model = _require_object(content.get("model"), "a 'model'", path)
     _check_kind(content, model, path)
-    added = {str(entry["content"]): entry["id"] for entry in content.get("added_tokens") or []}
+    added = _added_tokens(content, path)
     ids = _require_object(model.get("vocab"), "a 'model.vocab'", path)
     merges = model.get("merges")
     if not isinstance(merges, list):
         raise UserError("there are no 'model.merges'", where=path, fix=_FOR_WHOM)
     pairs = [_split_merge(merge, f"{path}, merge {number}") for number, merge in enumerate(merges, 1)]
     return checked_vocabulary(ids | added, pairs, added, path)
+
+
+def _added_tokens(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Those outside the model, with their ids."""
+    try:
+        return {entry["content"]: entry["id"] for entry in content.get("added_tokens") or []}
+    except (TypeError, KeyError) as error:
+        raise UserError(
+            "one of 'added_tokens' has no 'content' or no 'id'", where=path, fix=_RESTORE
+        ) from error
 
 
 def _check_kind(content: Mapping[str, Any], model: Mapping[str, Any], path: Path) -> None:
@@ -171,7 +182,5 @@ def _split_merge(merge: str | Sequence[str], where: str) -> tuple[str, str]:
     """A merge is written ``"Ġ t"`` or ``["Ġ", "t"]``."""
     parts = merge.split(" ") if isinstance(merge, str) else merge
     if not isinstance(parts, list) or len(parts) != 2 or not all(isinstance(p, str) and p for p in parts):
-        raise UserError(
-            f"{merge!r} is not a pair of tokens", where=where, fix="Restore the file from where it came"
-        )
+        raise UserError(f"{merge!r} is not a pair of tokens", where=where, fix=_RESTORE)
     return parts[0], parts[1]

@@ -60,11 +60,8 @@ class WordLevelTokenizer(Tokenizer):
         return tokens
 
     def _encode_group(self, texts: Sequence[str]) -> list[TokenArray]:
-        try:
-            encodings = self._engine.encode_batch_fast(list(texts), add_special_tokens=False)
-        except UnicodeEncodeError:  # a lone surrogate somewhere
-            clean = [without_lone_surrogates(text) for text in texts]
-            encodings = self._engine.encode_batch_fast(clean, add_special_tokens=False)
+        clean = [text if text.isascii() else without_lone_surrogates(text) for text in texts]
+        encodings = self._engine.encode_batch_fast(clean, add_special_tokens=False)
         return [np.array(encoding.ids, dtype=self._dtype) for encoding in encodings]
 
     @cached_property

@@ -216,6 +216,11 @@ def _say(expected: Any) -> str:
 
 def save_recipe(recipe: Recipe, path: Path) -> None:
     """Write every field, defaults included, so that the file means the same under later versions."""
+    write_text(path, tomli_w.dumps(as_table(recipe), multiline_strings=True))
+
+
+def as_table(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as TOML can hold it: nested tables, without the fields that are None."""
 
     def without_none(table: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -224,4 +229,4 @@ def save_recipe(recipe: Recipe, path: Path) -> None:
             if value is not None
         }
 
-    write_text(path, tomli_w.dumps(without_none(dataclasses.asdict(recipe)), multiline_strings=True))
+    return without_none(dataclasses.asdict(recipe))

@@ -13,8 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from gpt2lab.base.device import peak_memory
 from gpt2lab.base.errors import UserError
 from gpt2lab.checkpoint.huggingface import load, save
@@ -31,9 +29,9 @@ from gpt2lab.training.run import RunFolder
 from gpt2lab.training.schedule import learning_rate_factor
 from gpt2lab.training.setup import Session, build_session
 from gpt2lab.training.step import StepOutcome, determinism
-from gpt2lab.training.validate import validate
+from gpt2lab.training.validate import bytes_of_tokens, validate
 
-Sampler = Callable[[GPT, str], str]  # (model, prompt) -> its continuation
+Sampler = Callable[[GPT, Tokenizer, str], str]  # (model, tokenizer, prompt) -> the prompt's continuation
 SKIPS_BEFORE_STOP = 3
 
 
@@ -100,9 +98,10 @@ class _Loop:
         self.tokenizer, self.sampler = tokenizer, sampler
         self.schedule = dataclasses.replace(recipe.schedule, steps=session.facts.steps)
         self.position = Position()
+        self._last_validation = (-1, math.inf)  # step and loss
         self.bytes_of_token_V = None
         if tokenizer is not None:
-            self.bytes_of_token_V = torch.tensor([len(piece) for piece in tokenizer.token_bytes()])
+            self.bytes_of_token_V = bytes_of_tokens(tokenizer)
 
     def go(self, stop: StopRequest) -> TrainingResult:
         """The loop itself."""
@@ -196,10 +195,10 @@ class _Loop:
         self.live.validated(row)
 
     def _sample(self) -> None:
-        if self.sampler is None:
+        if self.sampler is None or self.tokenizer is None:
             return
         prompt = self.recipe.sample_prompt
-        text = self.sampler(self.session.model, prompt)
+        text = self.sampler(self.session.model, self.tokenizer, prompt)
         self.run.add_metrics({"kind": "sample", "step": self.position.step, "prompt": prompt, "text": text})
         self.live.say(f"--- sample after step {self.position.step:,}: {prompt}{text}\n---")
 

@@ -7,8 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gpt2lab.data.dataset import TokenDataset
+from gpt2lab.data.evaluation_windows import sequential_windows
 from gpt2lab.model.gpt import GPT
+from gpt2lab.tokenizer import Tokenizer
 from gpt2lab.training.step import summed_loss
+
+_TOKENS_AT_ONCE = 8192
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,18 @@ class Validation:
         Document separators stand for no bytes, but the bits spent on predicting them count.
         """
         return self.nats / math.log(2) / self.n_bytes if self.n_bytes else None
+
+
+def bytes_of_tokens(tokenizer: Tokenizer) -> Tensor:
+    """How many bytes of text each token id stands for, shape (V,)."""
+    return torch.tensor([len(piece) for piece in tokenizer.token_bytes()])
+
+
+def validate_all(model: GPT, dataset: TokenDataset, bytes_of_token_V: Tensor | None) -> Validation:
+    """Score a whole split in float32, in windows of the model's context that do not overlap."""
+    context_length = model.config.context_length
+    rows = max(1, _TOKENS_AT_ONCE // context_length)
+    return validate(model, sequential_windows(dataset, context_length, rows), bytes_of_token_V)
 
 
 @torch.no_grad()

@@ -1,0 +1,110 @@
+"""`gpt2lab train`: a recipe's name, a TOML file, or the folder of a run to go on with."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+_DESCRIPTION = """Train a model, or go on with a run.
+
+WHAT is a shipped recipe's name, a TOML file, or a run's folder (then the run goes on, and its recipe stands).
+Every field of the recipe can be given as an option; `gpt2lab train RECIPE --help` lists them with the
+recipe's own values.
+
+examples:
+  gpt2lab train laptop-10m --data.path texts/            train on a folder of text
+  gpt2lab train runs/laptop-10m                          go on after Ctrl-C or a crash
+  gpt2lab train laptop-10m --data.path t/ --minutes 30   stop after about half an hour
+  gpt2lab train gpt2-124m --data.path shards/ --dry-run  show what would be done"""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to do with the recipe."""
+
+    out: Path | None = None
+    """the run's folder; runs/RECIPE where not given"""
+    resume: bool = False
+    """go on if the run's folder holds a run already"""
+    dry_run: bool = False
+    """print the recipe in full and what it amounts to; start nothing"""
+
+
+def main(arguments: list[str]) -> int:
+    """Run `gpt2lab train`."""
+    what, rest = _split(arguments)
+    if what is None:
+        from gpt2lab.training.recipe import recipe_names
+
+        print(
+            f"usage: gpt2lab train WHAT [options]\n\n{_DESCRIPTION}\n\nrecipes: {', '.join(recipe_names())}"
+        )
+        return 0 if {"-h", "--help"} & set(rest) else 2
+    from gpt2lab.training.run import RunFolder
+
+    if RunFolder.is_one(Path(what)):
+        return _go_on(Path(what), rest)
+    return _start(what, rest)
+
+
+def _split(arguments: list[str]) -> tuple[str | None, list[str]]:
+    """WHAT comes first; the rest are options."""
+    if arguments and not arguments[0].startswith("-"):
+        return arguments[0], arguments[1:]
+    return None, arguments
+
+
+def _go_on(folder: Path, rest: list[str]) -> int:
+    from gpt2lab.app.sampler import write_sample
+    from gpt2lab.base.errors import UserError
+    from gpt2lab.training.launch import go_on
+
+    if set(rest) - {"--resume"}:
+        raise UserError(
+            f"a started run keeps its recipe; {rest[0]} cannot change it",
+            where=folder,
+            fix="Leave the options out, or start a new run with --init-from and --out",
+        )
+    return _report(folder, go_on(folder, sampler=write_sample))
+
+
+def _start(what: str, rest: list[str]) -> int:
+    from gpt2lab.app.sampler import write_sample
+    from gpt2lab.training.launch import start
+    from gpt2lab.training.recipe import Recipe, load_recipe
+
+    @dataclass(frozen=True)
+    class Command:
+        options: Annotated[Options, tyro.conf.arg(name="")]
+        recipe: Annotated[Recipe, tyro.conf.arg(name="")]
+
+    command = tyro.cli(
+        Command,
+        args=rest,
+        prog=f"gpt2lab train {what}",
+        description=_DESCRIPTION,
+        default=Command(Options(), load_recipe(what)),
+    )
+    if command.options.dry_run:
+        from gpt2lab.training.preview import preview
+
+        print(preview(command.recipe))
+        return 0
+    out = command.options.out or Path("runs") / Path(what).stem
+    result = start(command.recipe, out, resume=command.options.resume, sampler=write_sample)
+    return _report(out, result)
+
+
+def _report(folder: Path, result: object) -> int:
+    from gpt2lab.training.trainer import TrainingResult
+
+    assert isinstance(result, TrainingResult)
+    if result.finished:
+        print(f'Done. Let it write: gpt2lab generate {folder} "Once upon a time"')
+        return 0
+    print(
+        f"Stopped and saved after step {result.step:,}. Go on with: gpt2lab train {folder}", file=sys.stderr
+    )
+    return 130
