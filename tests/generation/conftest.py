@@ -1,52 +1,12 @@
 """Tiny random models and a small vocabulary whose tokens cut characters and words anywhere."""
 
-import codecs
-
 import pytest
 import torch
 
 from gpt2lab.model.config import ModelConfig
 from gpt2lab.model.gpt import GPT
-
-
-class _StreamDecoder:
-    def __init__(self, vocabulary):
-        self.vocabulary = vocabulary
-        self.utf8 = codecs.getincrementaldecoder("utf-8")("replace")
-
-    def push(self, token):
-        return self.utf8.decode(self.vocabulary[token])
-
-    def flush(self):
-        return self.utf8.decode(b"", True)
-
-
-class SmallTokenizer:
-    """Single bytes, some longer pieces (a few of them parts of characters), and <|endoftext|> as the last."""
-
-    PIECES = (b"th", b"the", b" th", b"\n\n", b"END", b"\xc3", b"\x82\xac", b"\xf0\x9f", b"a\xe2", b"stop sig")
-
-    def __init__(self):
-        self.vocabulary = [*(bytes([byte]) for byte in range(256)), *self.PIECES, b""]
-        self.vocab_size = len(self.vocabulary)
-        self.end_of_text = self.vocab_size - 1
-
-    def encode(self, text, allow_special=False):
-        data, tokens = text.encode(), []
-        while data:
-            token = max(
-                (t for t, piece in enumerate(self.vocabulary) if piece and data.startswith(piece)),
-                key=lambda t: len(self.vocabulary[t]),
-            )
-            tokens.append(token)
-            data = data[len(self.vocabulary[token]) :]
-        return tokens
-
-    def decode(self, tokens):
-        return b"".join(self.vocabulary[token] for token in tokens).decode("utf-8", "replace")
-
-    def stream_decoder(self):
-        return _StreamDecoder(self.vocabulary)
+from gpt2lab.tokenizer import WordLevelTokenizer, train_bpe
+from gpt2lab.tokenizer.vocabulary import Vocabulary
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -60,7 +20,17 @@ def _one_thread():
 
 @pytest.fixture(scope="session")
 def tokenizer():
-    return SmallTokenizer()
+    """GPT-2's kind; of its longer tokens some are words, some parts of characters, some both."""
+    text = "the END of the stop sign costs 1€ or 2€ at the café\n\nof Zoë 😀 and the thé 😃 END\n\n"
+    return train_bpe([text] * 5, 300)
+
+
+@pytest.fixture(scope="session")
+def word_tokenizer():
+    """GPT-1's kind: it has no end-of-text token, and a space is written only between words."""
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+    tokens = ("<unk>", *letters, *(letter + "</w>" for letter in letters))
+    return WordLevelTokenizer(Vocabulary("gpt1", tokens, (), {"<unk>": 0}))
 
 
 @pytest.fixture(scope="session")

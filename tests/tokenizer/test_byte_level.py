@@ -128,7 +128,7 @@ def test_allowed_special_tokens_as_in_tiktoken(gpt2: ByteLevelTokenizer, oracle:
 
 
 @pytest.mark.parametrize("spaces", [" ", "\n", " \n", "\u3000", "\x1c "])
-@pytest.mark.parametrize("follower", ["a", "'s", "\x1c", "7", ".", ""])
+@pytest.mark.parametrize("follower", ["a", "'s", "\x1c", "\x1cy", "7", ".", ""])
 def test_very_many_spaces(
     small: ByteLevelTokenizer, monkeypatch: pytest.MonkeyPatch, spaces: str, follower: str
 ) -> None:

@@ -65,7 +65,7 @@ def test_equals_hugging_face_at_gpt2s_size(test_data: Path) -> None:
     assert_same_vocabulary(train_bpe(books, 50257), train_with_hugging_face(books, 50257))
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(texts=st.lists(hard_text(), min_size=1, max_size=5), vocab_size=st.integers(257, 300))
 def test_equals_hugging_face_on_anything(texts: list[str], vocab_size: int) -> None:
     theirs = train_with_hugging_face(texts, vocab_size)

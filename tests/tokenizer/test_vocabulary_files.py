@@ -125,18 +125,18 @@ def test_we_open_what_transformers_saves(
 def test_further_special_tokens(small: ByteLevelTokenizer, tmp_path: Path, form: str) -> None:
     folder = save(small, tmp_path / "plain")
     reference = AutoTokenizer.from_pretrained(folder)
-    reference.add_special_tokens({"pad_token": "PADDING", "additional_special_tokens": ["<|user|>"]})
+    reference.add_special_tokens({"pad_token": "PADDING", "additional_special_tokens": ["PAD", "<|user|>"]})
     reference.save_pretrained(tmp_path / "more")
     if form == "vocab.json":
         for name in ("vocab.json", "merges.txt"):
             shutil.copy(folder / name, tmp_path / "more")
-        added = {"PADDING": 1000, "<|user|>": 1001}
-        (tmp_path / "more" / "added_tokens.json").write_text(json.dumps(dict(sorted(added.items()))))
+        added = reference.get_added_vocab()
+        (tmp_path / "more" / "added_tokens.json").write_text(json.dumps(added))
         without(tmp_path / "more", "tokenizer.json")
     loaded = load_tokenizer(tmp_path / "more")
-    assert loaded.vocab_size == 1002
-    assert loaded.vocabulary.special.keys() == {"<|endoftext|>", "PADDING", "<|user|>"}
-    text = "<|user|> asks<|endoftext|>PADDING"
+    assert loaded.vocab_size == 1003
+    assert loaded.vocabulary.special.keys() == {"<|endoftext|>", "PADDING", "PAD", "<|user|>"}
+    text = "<|user|> asks<|endoftext|>PADDING PAD"
     assert loaded.encode(text, allow_special=True) == reference.encode(text)
     assert loaded.encode(text) == small.encode(text)
     again = AutoTokenizer.from_pretrained(save(loaded, tmp_path / "again"))

@@ -213,11 +213,17 @@ def _hub_errors_explained(repo: str) -> Iterator[None]:
             fix="Check the spelling; for a private model run `hf auth login`, for a directory give its path",
         ) from error
     except HfHubHTTPError as error:
-        raise UserError(f"the Hub refused: {error}", where=repo, fix="Try again later") from error
+        raise UserError(
+            f"the Hub refused: {_first_line(error)}", where=repo, fix="Try again later"
+        ) from error
     except (OSError, _connection_error()) as error:
         if isinstance(error, OSError) and error.errno is not None:  # not the library's own, but the system's
             raise
         raise UserError(
-            f"the download of {repo} broke off ({error})",
+            f"the download of {repo} broke off: {_first_line(error.__cause__ or error)}",
             fix="Run the same command again; it goes on where it stopped",
         ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -5,11 +5,6 @@ from pathlib import Path
 from gpt2lab.base.errors import UserError
 
 
-def checkpoint_folder(run: Path, step: int) -> Path:
-    """Where the checkpoint taken after `step` steps lies."""
-    return run / "checkpoints" / f"step-{step:08d}"
-
-
 def checkpoint_folders(run: Path) -> list[Path]:
     """The checkpoints on disk, oldest first. A folder has this name only once it is whole."""
     return sorted((run / "checkpoints").glob("step-*"))

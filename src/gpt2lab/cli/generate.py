@@ -18,7 +18,7 @@ from gpt2lab.generation.options import SamplingOptions, fresh_seed
 if TYPE_CHECKING:
     from gpt2lab.generation.engine import Piece
     from gpt2lab.model.gpt import GPT
-    from gpt2lab.tokenizer.base import Tokenizer
+    from gpt2lab.tokenizer import Tokenizer
 
 # What a model may write but a terminal must not obey: control characters other than line feed and tab.
 _CONTROLS = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}

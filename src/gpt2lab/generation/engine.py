@@ -17,7 +17,7 @@ a matter of 1e-15.
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, overload
+from typing import Literal, overload
 
 import torch
 
@@ -27,9 +27,7 @@ from gpt2lab.generation.options import MAX_SEED, SamplingOptions, fresh_seed
 from gpt2lab.generation.sampling import choose
 from gpt2lab.generation.transcript import Transcript
 from gpt2lab.model.gpt import GPT
-
-if TYPE_CHECKING:
-    from gpt2lab.tokenizer.base import Tokenizer
+from gpt2lab.tokenizer import Tokenizer
 
 FinishReason = Literal["length", "stop", "end_of_text"]
 
@@ -91,7 +89,7 @@ class _Request(Row):
 
 def stream(
     model: GPT,
-    tokenizer: "Tokenizer",
+    tokenizer: Tokenizer,
     prompts: Sequence[str],
     options: SamplingOptions,
     *,
@@ -133,7 +131,7 @@ def stream(
 
 
 def complete(
-    model: GPT, tokenizer: "Tokenizer", prompts: Sequence[str], options: SamplingOptions
+    model: GPT, tokenizer: Tokenizer, prompts: Sequence[str], options: SamplingOptions
 ) -> list[Completion]:
     """Continue every prompt; the completions are in the prompts' order. See `stream`."""
     pieces = stream(model, tokenizer, prompts, options)
@@ -144,7 +142,7 @@ def complete(
 @overload
 def generate(  # type: ignore[overload-overlap]  # a str is a Sequence[str] too; the first overload wins
     model: GPT,
-    tokenizer: "Tokenizer",
+    tokenizer: Tokenizer,
     prompt: str,
     *,
     max_new_tokens: int = ...,
@@ -157,7 +155,7 @@ def generate(  # type: ignore[overload-overlap]  # a str is a Sequence[str] too;
 @overload
 def generate(
     model: GPT,
-    tokenizer: "Tokenizer",
+    tokenizer: Tokenizer,
     prompt: Sequence[str],
     *,
     max_new_tokens: int = ...,
@@ -169,7 +167,7 @@ def generate(
 ) -> list[str]: ...
 def generate(
     model: GPT,
-    tokenizer: "Tokenizer",
+    tokenizer: Tokenizer,
     prompt: str | Sequence[str],
     *,
     max_new_tokens: int = 100,
@@ -207,7 +205,7 @@ def generate(
     return [completion.text for completion in complete(model, tokenizer, prompt, options)]
 
 
-def _encode(prompt: str, tokenizer: "Tokenizer", model: GPT, where: str) -> list[int]:
+def _encode(prompt: str, tokenizer: Tokenizer, model: GPT, where: str) -> list[int]:
     """The prompt's tokens; those of an empty one are the end-of-text token, which documents begin with."""
     tokens: list[int] = tokenizer.encode(prompt)
     if not tokens:
@@ -235,7 +233,7 @@ def _encode(prompt: str, tokenizer: "Tokenizer", model: GPT, where: str) -> list
 
 
 def _run(
-    model: GPT, tokenizer: "Tokenizer", requests: list[_Request], options: SamplingOptions, max_rows: int
+    model: GPT, tokenizer: Tokenizer, requests: list[_Request], options: SamplingOptions, max_rows: int
 ) -> Iterator[Piece]:
     """Decode until every request is done; see `stream`."""
     if not requests:

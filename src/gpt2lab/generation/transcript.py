@@ -1,10 +1,8 @@
 """From tokens to the text that may be shown: whole characters only, and nothing of a stop string."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from gpt2lab.tokenizer.base import Tokenizer
+from gpt2lab.tokenizer import Tokenizer
 
 
 class Transcript:
@@ -21,7 +19,7 @@ class Transcript:
         stop: the stop strings.
     """
 
-    def __init__(self, tokenizer: "Tokenizer", prompt_tokens: Sequence[int], stop: Sequence[str]) -> None:
+    def __init__(self, tokenizer: Tokenizer, prompt_tokens: Sequence[int], stop: Sequence[str]) -> None:
         self.stopped = False
         self._decoder = tokenizer.stream_decoder()
         for token in prompt_tokens:

@@ -108,7 +108,7 @@ def _fastokens(by_rank: Vocabulary, id_of_rank: TokenArray) -> Callable[[Sequenc
         try:
             ids, ends = fast.encode_batch_flat(list(texts))
         except UnicodeEncodeError:  # a lone surrogate somewhere
-            ids, ends = fast.encode_batch_flat([text for text in texts])
+            ids, ends = fast.encode_batch_flat([without_lone_surrogates(text) for text in texts])
         tokens = id_of_rank[np.frombuffer(ids, dtype="<u4")]
         offsets = np.frombuffer(ends, dtype="<u8").tolist()
         return [tokens[start:end] for start, end in pairwise(offsets)]

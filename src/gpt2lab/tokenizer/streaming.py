@@ -22,9 +22,7 @@ class Utf8StreamDecoder:
 
     def flush(self) -> str:
         """See `StreamDecoder.flush`: U+FFFD for a character that never ended."""
-        rest = self._decoder.decode(b"", final=True)
-        self._decoder.reset()
-        return rest
+        return self._decoder.decode(b"", final=True)
 
 
 class WordStreamDecoder:

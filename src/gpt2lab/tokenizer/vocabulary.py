@@ -40,9 +40,8 @@ class Vocabulary:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hexadecimal) over tokens, merges and special tokens: the same for every file format."""
-        content = [self.family, self.tokens, self.merges, sorted(self.special)]
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+        """SHA-256 (hexadecimal) over tokens and merges, from which all else follows."""
+        return hashlib.sha256(json.dumps([self.tokens, self.merges]).encode()).hexdigest()
 
     @property
     def ordinary_ids(self) -> dict[str, int]:

@@ -1,0 +1,248 @@
+import io
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+import torch
+
+import gpt2lab
+from gpt2lab.base.errors import UserError
+from gpt2lab.cli import generate as command
+from gpt2lab.model.config import ModelConfig
+from gpt2lab.model.gpt import GPT
+from gpt2lab.tokenizer import train_bpe
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_bpe(["the end of the story, and the beginning of the next one\n"] * 3, 280)
+
+
+@pytest.fixture(autouse=True)
+def model(monkeypatch, tokenizer):
+    """Whatever MODEL is asked for is a tiny random one; standard input is a terminal."""
+    config = ModelConfig(vocab_size=tokenizer.vocab_size, context_length=32, n_layer=1, n_head=2, n_embd=16)
+    model = GPT(config).initialise(torch.Generator().manual_seed(0))
+    monkeypatch.setitem(gpt2lab.__dict__, "load", lambda name: (model, tokenizer))
+    set_stdin(monkeypatch, b"", terminal=True)
+    return model
+
+
+def set_stdin(monkeypatch, data, terminal=False):
+    stdin = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8")
+    stdin.isatty = lambda: terminal
+    monkeypatch.setattr(sys, "stdin", stdin)
+
+
+def run(capsys, *arguments, code=0):
+    assert command.main(["some-model", "--device", "cpu", *arguments]) == code
+    return capsys.readouterr()
+
+
+def expected(model, tokenizer, prompt, **options):
+    text = prompt + gpt2lab.generate(model, tokenizer, prompt, **options)
+    return text if text.endswith("\n") else text + "\n"
+
+
+def test_prints_the_prompt_and_what_the_function_returns(capsys, model, tokenizer):
+    out, err = run(capsys, "the end", "--seed", "1", "--max-new-tokens", "20", "--top-k", "9", "--stop", "q")
+    assert out == expected(model, tokenizer, "the end", seed=1, max_new_tokens=20, top_k=9, stop="q")
+    assert re.fullmatch(r"\[\d+ tokens in \d+\.\d s, [\d.]+ tokens/s; seed 1\]\n", err)
+
+
+def test_every_way_to_give_a_prompt_gives_the_same(capsys, monkeypatch, tmp_path):
+    options = ["--seed", "1", "--max-new-tokens", "20"]
+    by_words = run(capsys, "the", "end", *options).out
+    assert run(capsys, "the end", *options).out == by_words
+    (tmp_path / "prompt.txt").write_bytes(b"the end\n")
+    assert run(capsys, "--prompt-file", str(tmp_path / "prompt.txt"), *options).out == by_words
+    set_stdin(monkeypatch, b"the end\n")
+    assert run(capsys, *options).out == by_words
+    set_stdin(monkeypatch, b"the end\n\n")
+    assert run(capsys, "--interactive", *options).out == by_words
+    set_stdin(monkeypatch, b"the end\nthe end")
+    assert run(capsys, "--interactive", *options).out == 2 * by_words
+
+
+def test_streamed_or_not_the_text_is_the_same(capsys):
+    options = ["the", "--seed", "3", "--samples", "3"]
+    assert run(capsys, *options).out == run(capsys, *options, "--no-stream").out
+
+
+def test_the_seed_that_was_drawn_brings_the_text_back(capsys):
+    first = run(capsys, "the")
+    seed = re.search(r"seed (\d+)", first.err)[1]
+    assert run(capsys, "the", "--seed", seed).out == first.out
+    assert run(capsys, "the").out != first.out
+
+
+def test_several_samples_stand_one_after_another(capsys):
+    out = run(capsys, "the", "--samples", "3", "--seed", "5", "--max-new-tokens", "9").out
+    parts = re.split(r"(?:^|(?<=\n))=== sample \d of 3 ===\n", out)
+    alone = [run(capsys, "the", "--seed", str(5 + i), "--max-new-tokens", "9").out for i in range(3)]
+    assert parts == ["", *alone]
+
+
+def test_the_prompt_can_be_left_out(capsys):
+    with_prompt = run(capsys, "the", "--seed", "5").out
+    assert "the" + run(capsys, "the", "--seed", "5", "--no-echo").out == with_prompt
+
+
+def test_a_full_context_is_said(capsys):
+    arguments = ["the", "--max-new-tokens", "60", "--temperature", "0"]  # greedy repeats itself for ever
+    assert "the context of 32 tokens filled up; its last half was kept" in run(capsys, *arguments).err
+
+
+def test_an_empty_prompt_starts_a_document(capsys, monkeypatch):
+    by_argument = run(capsys, "", "--seed", "1")
+    set_stdin(monkeypatch, b"")
+    assert run(capsys, "--seed", "1").out == by_argument.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["a", "--prompt-file", "b"], "more than one prompt"),
+        (["a", "--interactive"], "more than one prompt"),
+        (["--prompt-file", "no-such-file"], "no-such-file: no such file"),
+        (["a", "--samples", "0"], "samples: 0 is not possible"),
+        (["a", "--top-p", "2"], "top_p: 2.0 is not possible"),
+        (["a", "--temperature", "nan"], "temperature: nan is not possible"),
+        (["a", "--stop", ""], "stop: .* is not possible"),
+        (["x " * 99], "prompt: .* tokens do not fit the model's context of 32"),
+        ([b"caf\xe9".decode("utf-8", "surrogateescape")], "prompt: not UTF-8 text: byte 3 is 0xe9"),
+    ],
+)
+def test_mistakes_are_user_errors(arguments, message):
+    with pytest.raises(UserError, match=message):
+        command.main(["some-model", *arguments])
+
+
+def test_piped_text_must_be_utf8(monkeypatch):
+    set_stdin(monkeypatch, b"caf\xe9")
+    with pytest.raises(UserError, match="standard input: not UTF-8 text: byte 3 is 0xe9"):
+        command.main(["some-model"])
+
+
+def test_a_model_without_a_tokenizer_cannot_talk(monkeypatch, model):
+    monkeypatch.setitem(gpt2lab.__dict__, "load", lambda name: (model, None))
+    with pytest.raises(UserError, match="some-model: there is no tokenizer"):
+        command.main(["some-model", "a"])
+
+
+@pytest.mark.parametrize("line", ["", "m --top 3", "m a --seed x", "m --device tpu"])
+def test_misspelt_options_exit_with_2(line):
+    with pytest.raises(SystemExit) as caught:
+        command.main(line.split())
+    assert caught.value.code == 2
+
+
+def test_help_has_examples_and_imports_nothing_heavy(capsys):
+    code = """
+        import sys
+        from gpt2lab.cli.generate import main
+        try:
+            main(["--help"])
+        except SystemExit:
+            sys.exit(bool({"torch", "numpy", "matplotlib", "tiktoken"} & set(sys.modules)))
+    """
+    command_line = [sys.executable, "-c", textwrap.dedent(code)]
+    done = subprocess.run(command_line, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "examples:\n  gpt2lab generate gpt2" in done.stdout
+
+
+def test_an_interrupted_text_says_what_was_done(capsys, monkeypatch):
+    def interrupted(*args):
+        yield gpt2lab.generation.engine.Piece(0, "so far")
+        raise KeyboardInterrupt
+
+    import gpt2lab.generation.engine
+
+    monkeypatch.setattr(gpt2lab.generation.engine, "stream", interrupted)
+    out, err = run(capsys, "the", code=130)
+    assert out == "theso far\n"
+    assert err.startswith("[1 tokens in ")
+    set_stdin(monkeypatch, b"one\ntwo\n")  # in a conversation only the text ends
+    assert run(capsys, "--interactive").out == "oneso far\ntwoso far\n"
+
+
+# What needs a process of its own: a terminal, signals, a reader that leaves.
+
+SCRIPT = """
+import sys, torch, gpt2lab
+from gpt2lab.cli.generate import main
+from gpt2lab.model.config import ModelConfig
+from gpt2lab.model.gpt import GPT
+from gpt2lab.tokenizer import train_bpe
+tokenizer = train_bpe(["the end of the story"], 260)
+config = ModelConfig(vocab_size=tokenizer.vocab_size, context_length=32, n_layer=1, n_head=2, n_embd=16)
+model = GPT(config).initialise(torch.Generator().manual_seed(0))
+gpt2lab.__dict__["load"] = lambda name: (model, tokenizer)
+sys.exit(main(["some-model", "--device", "cpu", *sys.argv[1:]]))
+"""
+
+
+def spawn(*arguments, **kwargs):
+    return subprocess.Popen([sys.executable, "-c", SCRIPT, *arguments], stdin=subprocess.DEVNULL, **kwargs)
+
+
+def test_a_reader_that_leaves_is_no_error():
+    process = spawn("the", "--max-new-tokens", "100000", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.read(100)
+    process.stdout.close()
+    errors = process.stderr.read()
+    assert process.wait(timeout=60) == 141
+    assert b"Traceback" not in errors
+    assert b"Broken" not in errors
+
+
+def test_ctrl_c_ends_with_130_and_whole_lines():
+    process = spawn("the", "--max-new-tokens", "1000000", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout.read(3) == b"the"
+    process.send_signal(signal.SIGINT)
+    out, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out == b"" or out.endswith(b"\n")
+    assert b"tokens/s; seed" in errors
+    assert b"Traceback" not in errors
+
+
+def read_until(terminal, what, seconds=60):
+    seen = b""
+    deadline = time.monotonic() + seconds
+    while what not in seen and time.monotonic() < deadline:
+        if select.select([terminal], [], [], 0.1)[0]:
+            try:
+                seen += os.read(terminal, 4096)
+            except OSError:  # the other side is closed
+                break
+    assert what in seen, seen
+    return seen
+
+
+def test_a_conversation_on_a_terminal():
+    terminal, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, "--max-new-tokens", "30"], stdin=theirs, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    read_until(terminal, b"> ")
+    os.write(terminal, b"the end\n")
+    seen = read_until(terminal, b"\n> ")
+    assert b"\x1b[1mthe end\x1b[0m" in seen
+    assert b"30 tokens in" in seen
+    text = seen.split(b"\x1b[0m", 1)[1].split(b"[30 tokens")[0].decode()
+    assert not re.search(r"[\x00-\x08\x0b-\x0c\x0e-\x1f\x7f-\x9f]", text)  # a random model wrote some
+    os.write(terminal, b"x " * 40 + b"\n")
+    assert b"do not fit the model's context" in read_until(terminal, b"\n> ")
+    os.write(terminal, b"\x04")
+    assert process.wait(timeout=60) == 0
+    os.close(terminal)
