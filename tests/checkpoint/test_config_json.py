@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gpt2lab.base.errors import UserError
@@ -37,6 +37,7 @@ CONFIGS = st.builds(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(config=CONFIGS)
 def test_every_configuration_survives(config: ModelConfig, tmp_path_factory: Any) -> None:
     path = tmp_path_factory.mktemp("config") / "config.json"

@@ -190,12 +190,22 @@ sys.exit(main(["some-model", "--device", "cpu", *sys.argv[1:]]))
 """
 
 
-def spawn(*arguments, **kwargs):
-    return subprocess.Popen([sys.executable, "-c", SCRIPT, *arguments], stdin=subprocess.DEVNULL, **kwargs)
+@pytest.fixture
+def spawn():
+    started = []
+
+    def start(*arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE):
+        command_line = [sys.executable, "-c", SCRIPT, *arguments]
+        started.append(subprocess.Popen(command_line, stdin=stdin, stdout=stdout, stderr=stderr))
+        return started[0]
+
+    yield start
+    started[0].kill()
+    started[0].communicate()
 
 
-def test_a_reader_that_leaves_is_no_error():
-    process = spawn("the", "--max-new-tokens", "100000", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+def test_a_reader_that_leaves_is_no_error(spawn):
+    process = spawn("the", "--max-new-tokens", "100000")
     process.stdout.read(100)
     process.stdout.close()
     errors = process.stderr.read()
@@ -204,8 +214,8 @@ def test_a_reader_that_leaves_is_no_error():
     assert b"Broken" not in errors
 
 
-def test_ctrl_c_ends_with_130_and_whole_lines():
-    process = spawn("the", "--max-new-tokens", "1000000", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+def test_ctrl_c_ends_with_130_and_whole_lines(spawn):
+    process = spawn("the", "--max-new-tokens", "1000000")
     assert process.stdout.read(3) == b"the"
     process.send_signal(signal.SIGINT)
     out, errors = process.communicate(timeout=60)
@@ -228,11 +238,9 @@ def read_until(terminal, what, seconds=60):
     return seen
 
 
-def test_a_conversation_on_a_terminal():
+def test_a_conversation_on_a_terminal(spawn):
     terminal, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, "--max-new-tokens", "30"], stdin=theirs, stdout=theirs, stderr=theirs
-    )
+    process = spawn("--max-new-tokens", "30", stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
     read_until(terminal, b"> ")
     os.write(terminal, b"the end\n")

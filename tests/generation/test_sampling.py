@@ -86,6 +86,13 @@ def test_the_draw_never_leaves_what_is_possible(monkeypatch, uniform, token):
     assert draw(logits_BV, generators(1)).tolist() == [token]
 
 
+def test_the_highest_number_draws_the_last_possible_token(monkeypatch):
+    monkeypatch.setattr(torch, "rand", lambda *size, **_: torch.full(size, 1 - 2**-53, dtype=torch.float64))
+    logits_BV = random_logits(3000, 30, 1.0)  # cumulative sums end a little below, at and a little above 1
+    logits_BV[:, 25:] = -torch.inf
+    assert draw(logits_BV, generators(3000)).unique().tolist() == [24]
+
+
 def test_a_draw_takes_one_number_from_the_rows_own_generator():
     ours, other = generators(2)
     reference = torch.Generator().manual_seed(0)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -95,7 +95,7 @@ def test_a_token_sees_only_what_is_before_it(architecture: Architecture) -> None
         assert not same_T[place:].any()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     architecture=st.sampled_from(["gpt1", "gpt2"]),
     cuts=st.lists(st.integers(1, 11), max_size=6, unique=True).map(sorted),

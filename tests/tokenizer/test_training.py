@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -14,6 +13,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from gpt2lab.base.errors import UserError
 from gpt2lab.tokenizer import ByteLevelTokenizer, fast_training, train_bpe, training
+from gpt2lab.tokenizer.training import reference_merges
 
 from .conftest import read_books
 from .strings import hard_text
@@ -158,7 +158,18 @@ def test_prints_nothing(prose: list[str], capfd: pytest.CaptureFixture[str]) -> 
     assert capfd.readouterr() == ("", "")
 
 
-def test_the_fast_trainer_is_here() -> None:
-    """Or else the tests above have not tested it."""
-    assert sys.modules.get("gigatoken") is None  # only ever in a process of its own
-    assert fast_training.find_spec("gigatoken")
+def test_the_fast_trainer_is_compared_with_the_reference(
+    prose: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gpt2lab.tokenizer import fast_training_worker as worker
+
+    corpus, result = tmp_path / "corpus", tmp_path / "merges.json"
+    corpus.write_bytes(b"".join(text.encode() + b"\xff" for text in prose))
+    worker.main(corpus, 700, result)
+    answer = json.loads(result.read_text())
+    assert answer["agrees"] is True
+    assert answer["n_words"] > 700
+    assert len(answer["merges"]) == 700
+    monkeypatch.setattr(worker, "reference_merges", lambda texts, n: reference_merges(texts, n)[::-1])
+    worker.main(corpus, 700, result)
+    assert json.loads(result.read_text())["agrees"] is False

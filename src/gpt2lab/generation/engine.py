@@ -5,7 +5,7 @@
     stream      prompts -> pieces of text, as soon as they are certain
 
 A completion depends on the model, its prompt, the options and its seed alone: not on what else is in the
-batch, on the batch's size or on the order of the prompts. With a seed s, prompt i of a call uses seed s + i,
+batch, nor on the batch's size. With a seed s, prompt i of a call uses seed s + i (modulo 2^32),
 so it can be had again alone. PyTorch's global random state is neither read nor moved, and the model's weights
 and training mode are left as they are, so a model in training can speak between two steps.
 

@@ -66,9 +66,9 @@ def draw(logits_BV: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
     """
     uniform_B1 = torch.cat([torch.rand(1, 1, generator=g, dtype=torch.float64) for g in generators])
     cumulative_BV = logits_BV.softmax(dim=1).cumsum(dim=1)
-    total_B1 = cumulative_BV[:, -1:]
-    # Below the total even after rounding; `right=True` steps over tokens of probability 0.
-    target_B1 = torch.minimum(uniform_B1 * total_B1, total_B1.nextafter(torch.zeros_like(total_B1)))
+    # A uniform number is at most 1 - 2^-53, so the product is below the total even after rounding;
+    # `right=True` steps over tokens of probability 0.
+    target_B1 = uniform_B1 * cumulative_BV[:, -1:]
     return torch.searchsorted(cumulative_BV, target_B1, right=True)[:, 0]
 
 

@@ -28,7 +28,7 @@ from gpt2lab.base.files import (
     remove_leftovers,
     write_json,
 )
-from gpt2lab.checkpoint.runs import checkpoint_folder, checkpoint_folders
+from gpt2lab.checkpoint.runs import checkpoint_folders
 from gpt2lab.training.recipe import Recipe, load_recipe, save_recipe
 
 Row = dict[str, Any]
@@ -102,10 +102,14 @@ class RunFolder:
             remove_leftovers(self.path / "checkpoints")
             yield
 
+    def checkpoint(self, step: int) -> Path:
+        """Where the checkpoint taken after `step` steps lies, or will lie."""
+        return self.path / "checkpoints" / f"step-{step:08d}"
+
     def prune(self, best_step: int) -> None:
         """Delete checkpoints other than the newest ones and the one after `best_step`."""
         checkpoints = checkpoint_folders(self.path)
-        kept = {*checkpoints[-KEEP_LAST:], checkpoint_folder(self.path, best_step)}
+        kept = {*checkpoints[-KEEP_LAST:], self.checkpoint(best_step)}
         for path in checkpoints:
             if path not in kept:
                 doomed = path.with_name(f"{TEMPORARY_PREFIX}{path.name}")  # never a half-deleted checkpoint

@@ -16,7 +16,7 @@ from pathlib import Path
 from gpt2lab.base.device import peak_memory
 from gpt2lab.base.errors import UserError
 from gpt2lab.checkpoint.huggingface import load, save
-from gpt2lab.checkpoint.runs import checkpoint_folder, checkpoint_folders
+from gpt2lab.checkpoint.runs import checkpoint_folders
 from gpt2lab.checkpoint.training_state import TrainingState, load_training_state
 from gpt2lab.data.evaluation_windows import sequential_windows
 from gpt2lab.model.gpt import GPT
@@ -125,7 +125,7 @@ class _Loop:
                     self._save()
                 if stopping:
                     break
-        newest = checkpoint_folder(self.run.path, position.step)
+        newest = self.run.checkpoint(position.step)
         return TrainingResult(newest, position.step == steps, position.step)
 
     def _take_step(self) -> None:
@@ -207,7 +207,7 @@ class _Loop:
         if self._last_validation == (position.step, position.best_loss):
             position.best_step = position.step
         state = TrainingState(self.session.step.optimizers.state(), dataclasses.asdict(position))
-        folder = checkpoint_folder(self.run.path, position.step)
+        folder = self.run.checkpoint(position.step)
         save(self.session.model, self.tokenizer, folder, training_state=state)
         self.run.prune(position.best_step)
 

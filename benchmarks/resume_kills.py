@@ -1,0 +1,183 @@
+"""Kill training with `kill -9` at random moments, resume it each time, and compare with a run left alone.
+
+For each of eager/compiled x float32/bfloat16 a tiny model is trained twice: once without disturbance, and
+once with kills at random moments of a process's life, some of them aimed inside the writing of a checkpoint.
+At the end the weights, the optimizer's state and the metrics (timings and memory apart) must be the same,
+bit for bit.
+
+    python benchmarks/resume_kills.py --kills 20
+
+One line of progress a mode on standard error, a table as JSON on standard output. Exit code 1 if any differ.
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+STEPS, SAVE_EVERY = 600, 30
+MODES = ("eager-float32", "eager-bfloat16", "compiled-float32", "compiled-bfloat16")
+TIMING_FIELDS = ("tokens_per_s", "seconds", "memory_bytes")
+COMPARED_FILES = ("model.safetensors", "training_state/state.safetensors", "config.json", "tokenizer.json")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=20, help="kills a mode")
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
+    parser.add_argument("--steps", type=int, default=STEPS, help="optimizer steps of a run")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments at which to kill")
+    options = parser.parse_args()
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        write_sources(Path(folder))
+        for mode in options.modes:
+            rows.append(torture(Path(folder), mode, options.kills, options.steps, random.Random(options.seed)))
+            print(rows[-1], file=sys.stderr, flush=True)
+    print(json.dumps(rows, indent=2))
+    return 0 if all(row["identical"] for row in rows) else 1
+
+
+def write_sources(folder: Path) -> None:
+    """A text, a vocabulary and a recipe: small, but with dropout and both optimizers."""
+    from gpt2lab.tokenizer import train_bpe
+
+    rng = random.Random(0)
+    words = ["".join(rng.choices("abcdefghij", k=rng.randint(2, 7))) for _ in range(300)]
+    text = "\n\n".join(" ".join(rng.choices(words, k=40)) for _ in range(600))
+    (folder / "text.txt").write_text(text)
+    train_bpe([text], 400).save(folder / "vocabulary")
+
+
+def recipe_for(folder: Path, mode: str, steps: int) -> Path:
+    """The recipe of one mode, as a TOML file."""
+    kind, precision = mode.split("-")
+    recipe = {
+        "batch_tokens": 1024,
+        "micro_batch": 8,
+        "device": "cpu",
+        "precision": precision,
+        "compile": "on" if kind == "compiled" else "off",
+        "log_every": 1,
+        "validate_every": 50,
+        "validate_tokens": 2048,
+        "save_every": SAVE_EVERY,
+    }
+    model = {"vocab_size": 400, "context_length": 64, "n_layer": 2, "n_head": 2, "n_embd": 64}
+    model |= {"embd_pdrop": 0.1, "attn_pdrop": 0.1, "resid_pdrop": 0.1}
+    tables = {
+        "model": model,
+        "data": {"path": str(folder / "text.txt"), "tokenizer": str(folder / "vocabulary")},
+        "optimizer": {"name": "muon", "learning_rate": 3e-3},
+        "schedule": {"steps": steps, "warmup_steps": 10},
+    }
+    lines = [f"{name} = {json.dumps(value)}" for name, value in recipe.items()]
+    for table, fields in tables.items():
+        lines += [f"[{table}]", *(f"{name} = {json.dumps(value)}" for name, value in fields.items())]
+    path = folder / f"{mode}.toml"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def torture(folder: Path, mode: str, kills: int, steps: int, rng: random.Random) -> dict[str, object]:
+    """One mode: the run left alone, the run that is killed, and how they compare."""
+    recipe = recipe_for(folder, mode, steps)
+    alone, killed = folder / f"{mode}-alone", folder / f"{mode}-killed"
+    finish(start(recipe, alone))  # fills the compiler's cache, so that the next shows a restart's usual time
+    started = time.monotonic()
+    timed = folder / f"{mode}-timed"
+    finish(start(recipe, timed))
+    seconds = time.monotonic() - started
+    counts = {"startup": 0, "steps": 0, "save": 0}
+    while sum(counts.values()) < kills:
+        where = kill_one(recipe, killed, seconds, aim_at_save=rng.random() < 0.4, rng=rng)
+        if where == "finished":  # outlived its kill: begin again, and keep what was learned so far
+            compare(alone, killed, steps, must_be_same=True)
+            killed = folder / f"{mode}-killed-{sum(counts.values())}"
+        else:
+            counts[where] += 1
+    finish(start(recipe, killed))
+    return {
+        "mode": mode,
+        "kills": sum(counts.values()),
+        "in_startup": counts["startup"],
+        "between_saves": counts["steps"],
+        "inside_a_save": counts["save"],
+        "uninterrupted_seconds": round(seconds, 1),
+        "repeatable": compare(alone, timed, steps),
+        "identical": compare(alone, killed, steps),
+    }
+
+
+def start(recipe: Path, out: Path) -> subprocess.Popen[bytes]:
+    """Begin the run, or go on with it."""
+    command = [sys.executable, "-m", "gpt2lab", "train", str(recipe), "--out", str(out), "--resume"]
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "TORCHINDUCTOR_CACHE_DIR": str(recipe.parent / "inductor"),
+    }
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+    )
+
+
+def finish(process: subprocess.Popen[bytes]) -> None:
+    """Let a run come to its end; anything but success is an error here."""
+    _, errors = process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"exit code {process.returncode}\n{errors.decode()}")
+
+
+def kill_one(recipe: Path, out: Path, seconds: float, *, aim_at_save: bool, rng: random.Random) -> str:
+    """Go on with the run and kill it at a random moment; returns what it was doing."""
+    process = start(recipe, out)
+    # Not later than a fifth of a whole run, so that all the kills fall into one run.
+    deadline = time.monotonic() + rng.uniform(0, min(seconds, 3.0 + seconds / 5))
+    saves = out / "checkpoints"
+    while process.poll() is None:
+        if aim_at_save and any(saves.glob(".tmp-*-step-*")):
+            time.sleep(rng.choice([0, 0, 0.002, 0.005]))
+            break
+        if not aim_at_save and time.monotonic() >= deadline:
+            break
+        time.sleep(0.0005 if aim_at_save else 0.01)
+    # Without its group a dead process would leave the compiler's workers behind.
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    _, errors = process.communicate()
+    if process.returncode == 0:
+        return "finished"
+    if process.returncode != -signal.SIGKILL:
+        raise RuntimeError(f"exit code {process.returncode}\n{errors.decode()}")
+    if any(saves.glob(".tmp-*-step-*")):
+        return "save"
+    return "steps" if b"held-out" in errors or b"resumed" in errors else "startup"
+
+
+def compare(alone: Path, other: Path, steps: int, *, must_be_same: bool = False) -> bool:
+    """Whether two runs ended with the same weights, optimizer state and metrics."""
+    same = _final_bytes(alone, steps) == _final_bytes(other, steps) and _metrics(alone) == _metrics(other)
+    if must_be_same and not same:
+        raise RuntimeError(f"{other} differs from {alone}")
+    return same
+
+
+def _final_bytes(run: Path, steps: int) -> list[bytes]:
+    folder = run / "checkpoints" / f"step-{steps:08d}"
+    return [(folder / name).read_bytes() for name in COMPARED_FILES]
+
+
+def _metrics(run: Path) -> list[dict[str, object]]:
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in row.items() if key not in TIMING_FIELDS} for row in rows]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
