@@ -186,8 +186,7 @@ def in_child(task: str, name: str, cores: int, corpus: Path, vocabulary: Path) -
         command,
         env=environment,
         check=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         preexec_fn=lambda: os.sched_setaffinity(0, allowed),
     ).stdout
     answer: dict[str, Any] = json.loads(output.splitlines()[-1])
