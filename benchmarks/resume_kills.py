@@ -38,7 +38,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         write_sources(Path(folder))
         for mode in options.modes:
-            rows.append(torture(Path(folder), mode, options.kills, options.steps, random.Random(options.seed)))
+            rows.append(
+                torture(Path(folder), mode, options.kills, options.steps, random.Random(options.seed))
+            )
             print(rows[-1], file=sys.stderr, flush=True)
     print(json.dumps(rows, indent=2))
     return 0 if all(row["identical"] for row in rows) else 1

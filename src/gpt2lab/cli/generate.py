@@ -49,7 +49,7 @@ class Arguments:
 
     model: Annotated[Positional[str], arg(metavar="MODEL")]
     """a published name (gpt2, gpt2-medium, ...), a Hugging Face id, a model directory or a run directory"""
-    prompt: Annotated[Positional[tuple[str, ...]], arg(metavar="PROMPT")] = ()
+    prompt: Annotated[Positional[tuple[str, ...]], arg(metavar="[PROMPT ...]")] = ()
     """the text to continue; several words are joined by spaces, "" starts a fresh document"""
     prompt_file: Annotated[Path | None, arg(metavar="PATH")] = None
     """read the text from this file (without its last line break, as from standard input)"""

@@ -1,5 +1,6 @@
 """`gpt2lab`: finds the verb, runs it, and turns a user's mistake into one line and exit code 2."""
 
+import os
 import sys
 from importlib import import_module
 
@@ -14,6 +15,7 @@ _VERBS = {
     "tokenizer": "train a vocabulary, encode text, decode tokens",
 }
 _INTERRUPTED = 130  # what shells report for a program ended by Ctrl-C
+_READER_LEFT = 141  # and for one whose output nobody reads any more (`| head`)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,6 +35,10 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("gpt2lab: interrupted", file=sys.stderr)
         return _INTERRUPTED
+    except BrokenPipeError:
+        # What is still buffered has nowhere to go; without this Python complains about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _READER_LEFT
 
 
 def _run(verb: str, arguments: list[str]) -> int:

@@ -20,8 +20,8 @@ _HEAD = 1024  # likeliest tokens that top-p looks at before it sorts all: seven 
 
 
 def apply_temperature(logits_BV: Tensor, temperature: float) -> Tensor:
-    """Divide by the temperature; the maximum is moved to 0 first, so that nothing overflows."""
-    return (logits_BV - logits_BV.amax(dim=1, keepdim=True)) / temperature
+    """Divide by the temperature: below 1 the likely become likelier, above 1 all become more equal."""
+    return logits_BV / temperature
 
 
 def keep_top_k(logits_BV: Tensor, k: int) -> Tensor:
