@@ -175,7 +175,6 @@ def write_corpus(books: Path, corpus: Path, n_bytes: int) -> int:
 def in_child(task: str, name: str, cores: int, corpus: Path, vocabulary: Path) -> dict[str, Any]:
     """Run `measure` in a fresh process on the first `cores` of ours."""
     environment = os.environ | {"RAYON_NUM_THREADS": str(cores), "TOKENIZERS_PARALLELISM": "true"}
-    allowed = sorted(os.sched_getaffinity(0))[:cores]
     command = [
         sys.executable,
         __file__,
@@ -187,10 +186,15 @@ def in_child(task: str, name: str, cores: int, corpus: Path, vocabulary: Path) -
         env=environment,
         check=True,
         capture_output=True,
-        preexec_fn=lambda: os.sched_setaffinity(0, allowed),
+        preexec_fn=lambda: _pin(cores),
     ).stdout
     answer: dict[str, Any] = json.loads(output.splitlines()[-1])
     return answer
+
+
+def _pin(cores: int) -> None:
+    if sys.platform == "linux":  # elsewhere the libraries' own settings must do
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
 
 
 def installed(names: Sequence[str]) -> list[str]:

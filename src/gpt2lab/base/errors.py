@@ -1,6 +1,8 @@
 """The one exception type that a user's mistake raises; anything else is a bug and keeps its traceback."""
 
+from functools import partial
 from os import PathLike
+from typing import Any
 
 
 class UserError(Exception):
@@ -19,6 +21,9 @@ class UserError(Exception):
         self.what = what
         self.where = None if where is None else str(where)
         self.fix = fix
+
+    def __reduce__(self) -> tuple[Any, ...]:  # worker processes hand it to the main one by pickling
+        return partial(type(self), where=self.where, fix=self.fix), (self.what,)
 
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""

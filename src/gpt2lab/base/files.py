@@ -89,7 +89,11 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             if path.exists():
                 old = temporary.with_name(f"{temporary.name}-old")
                 path.rename(old)
-                temporary.rename(path)
+                try:
+                    temporary.rename(path)
+                except OSError:
+                    old.rename(path)
+                    raise
                 shutil.rmtree(old)
             else:
                 temporary.rename(path)

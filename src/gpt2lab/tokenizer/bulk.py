@@ -103,13 +103,15 @@ def _fastokens(by_rank: Vocabulary, id_of_rank: TokenArray) -> Callable[[Sequenc
     from fastokens import Tokenizer as Fast
 
     fast = Fast.from_json_str(json.dumps(tokenizer_json(by_rank)))
+    ids_are_ranks = np.array_equal(id_of_rank, np.arange(len(id_of_rank)))  # as in GPT-2: one step less
 
     def encode_group(texts: Sequence[str]) -> list[TokenArray]:
         try:
-            ids, ends = fast.encode_batch_flat(list(texts))
+            flat, ends = fast.encode_batch_flat(list(texts))
         except UnicodeEncodeError:  # a lone surrogate somewhere
-            ids, ends = fast.encode_batch_flat([without_lone_surrogates(text) for text in texts])
-        tokens = id_of_rank[np.frombuffer(ids, dtype="<u4")]
+            flat, ends = fast.encode_batch_flat([without_lone_surrogates(text) for text in texts])
+        ranks = np.frombuffer(flat, dtype="<u4")
+        tokens = ranks.astype(id_of_rank.dtype) if ids_are_ranks else id_of_rank[ranks]
         offsets = np.frombuffer(ends, dtype="<u8").tolist()
         return [tokens[start:end] for start, end in pairwise(offsets)]
 

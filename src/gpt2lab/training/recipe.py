@@ -6,6 +6,7 @@ as well. A recipe is complete: whatever it leaves out has the default written he
 
 import dataclasses
 import difflib
+import math
 import tomllib
 from dataclasses import dataclass, field
 from importlib import resources
@@ -18,6 +19,8 @@ from gpt2lab.base.device import DeviceName
 from gpt2lab.base.errors import UserError
 from gpt2lab.base.files import read_text, write_text
 from gpt2lab.model.config import ModelConfig
+
+_NOT_A_SIZE = "is negative or not finite"
 
 
 @dataclass(frozen=True)
@@ -121,11 +124,16 @@ class Recipe:
         _require(0 <= self.schedule.final_fraction <= 1, "schedule.final_fraction", "is not in 0..1")
         _require(0 <= self.data.validation_fraction < 1, "data.validation_fraction", "is not in 0..1")
         for name in ("learning_rate", "muon_learning_rate", "clip_norm"):
-            _require(getattr(self.optimizer, name) > 0, f"optimizer.{name}", "is not above 0")
+            value = getattr(self.optimizer, name)
+            _require(0 < value < math.inf, f"optimizer.{name}", "is not above 0 and finite")
+        for name in ("beta1", "beta2", "muon_momentum"):
+            _require(0 <= getattr(self.optimizer, name) < 1, f"optimizer.{name}", "is not in 0..1 (below 1)")
+        _require(0 <= self.optimizer.weight_decay < math.inf, "optimizer.weight_decay", _NOT_A_SIZE)
         for name in ("log_every", "validate_every", "validate_tokens", "save_every"):
             _require(getattr(self, name) >= 1, name, "is less than 1")
         for name in ("micro_batch", "sample_every", "minutes"):
-            _require(getattr(self, name) >= 0, name, "is negative")
+            _require(0 <= getattr(self, name) < math.inf, name, _NOT_A_SIZE)
+        _require(-(2**63) <= self.seed < 2**63, "seed", "does not fit 64 bits")
 
     @property
     def batch_sequences(self) -> int:
@@ -161,10 +169,10 @@ def load_recipe(name_or_path: str) -> Recipe:
         text = read_text(Path(name_or_path))
     else:
         close = difflib.get_close_matches(name_or_path, recipe_names(), n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
+        hint = f"Did you mean {close[0]!r}? " if close else ""
         raise UserError(
             f"there is no recipe, TOML file or run folder {name_or_path!r}",
-            fix=f"{hint}Recipes: {', '.join(recipe_names())}".capitalize(),
+            fix=f"{hint}Recipes: {', '.join(recipe_names())}",
         )
     try:
         table = tomllib.loads(text)
