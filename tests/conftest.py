@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-
 # How long an example takes says nothing on a busy machine.
 settings.register_profile("gpt2lab", deadline=None)
 settings.load_profile("gpt2lab")

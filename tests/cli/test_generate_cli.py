@@ -196,7 +196,10 @@ def spawn():
 
     def start(*arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE):
         command_line = [sys.executable, "-c", SCRIPT, *arguments]
-        started.append(subprocess.Popen(command_line, stdin=stdin, stdout=stdout, stderr=stderr))
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+        started.append(
+            subprocess.Popen(command_line, stdin=stdin, stdout=stdout, stderr=stderr, env=environment)
+        )
         return started[0]
 
     yield start

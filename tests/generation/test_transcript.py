@@ -3,7 +3,26 @@ from hypothesis import strategies as st
 
 from gpt2lab.generation.transcript import Transcript
 
-STOPS = ["\n\n", "END", "th", "the", "e s", "€", "é\n", "stop sign", "aa", "aab", "\ufffd", "ab", "b"]
+STOPS = [
+    "\n\n",
+    "END",
+    "th",
+    "the",
+    "e s",
+    "€",
+    "é\n",
+    "stop sign",
+    "aa",
+    "aab",
+    "\ufffd",
+    "ab",
+    "b",
+    "N",
+    "ND",
+    "t",
+    "op",
+    "ign",
+]
 
 
 def cut_at_first_stop(text, stops):

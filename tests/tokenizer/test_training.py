@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import warnings
 from collections.abc import Iterator
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -46,6 +47,7 @@ def assert_same_vocabulary(ours: ByteLevelTokenizer, theirs: Tokenizer) -> None:
 @pytest.fixture
 def no_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fast trainer's work, or none."""
+    pytest.importorskip("gigatoken")
 
     def fail(texts: object, n_merges: int) -> None:
         raise AssertionError("the reference was asked")
@@ -126,22 +128,28 @@ def test_too_little_text() -> None:
     assert train_bpe(["hello hello"], 262).encode("hello hello") == [259, 260]
 
 
-@pytest.mark.parametrize("broken", ["missing", "failing", "disagreeing"])
+@pytest.mark.parametrize("broken", ["failing", "disagreeing"])
 def test_falls_back_to_the_reference_and_says_why(
     prose: list[str], small: ByteLevelTokenizer, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
-    def find_spec(name: str) -> ModuleSpec | None:
-        return None if broken == "missing" else ModuleSpec(name, None)
-
     def run(command: list[str], **_: object) -> subprocess.CompletedProcess[bytes]:
         if broken == "disagreeing":
             Path(command[-1]).write_text('{"agrees": false, "n_words": 100000, "merges": []}')
         return subprocess.CompletedProcess(command, broken == "failing", stderr=b"trace\nthe reason\n")
 
-    monkeypatch.setattr(fast_training, "find_spec", find_spec)
+    monkeypatch.setattr(fast_training, "find_spec", lambda name: ModuleSpec(name, None))
     monkeypatch.setattr(fast_training.subprocess, "run", run)
-    reason = {"missing": "is not installed", "failing": "the reason", "disagreeing": "gives other merges"}
+    reason = {"failing": "the reason", "disagreeing": "gives other merges"}
     with pytest.warns(RuntimeWarning, match=reason[broken]):
+        assert train_bpe(prose, 1000) == small
+
+
+def test_does_without_the_fast_trainer_where_it_is_not_installed(
+    prose: list[str], small: ByteLevelTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fast_training, "find_spec", lambda name: None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
         assert train_bpe(prose, 1000) == small
 
 
@@ -161,6 +169,7 @@ def test_prints_nothing(prose: list[str], capfd: pytest.CaptureFixture[str]) -> 
 def test_the_fast_trainer_is_compared_with_the_reference(
     prose: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pytest.importorskip("gigatoken")
     from gpt2lab.tokenizer import fast_training_worker as worker
 
     corpus, result = tmp_path / "corpus", tmp_path / "merges.json"

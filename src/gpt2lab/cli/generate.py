@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -137,7 +138,8 @@ def _as_utf8(data: bytes, where: str) -> str:
 
 def _lines() -> Iterator[str]:
     """Lines typed by the user, or piped in, until they end."""
-    import readline  # noqa: F401  (gives `input` line editing and a history)
+    with suppress(ImportError):  # some builds of Python are without it
+        import readline  # noqa: F401  (gives `input` line editing and a history)
 
     if sys.stdin.isatty():
         print("Type a text to continue. Ctrl-C stops one, Ctrl-D leaves.", file=sys.stderr)

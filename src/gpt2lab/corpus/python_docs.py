@@ -115,12 +115,10 @@ def _docstrings_in(tree: ast.Module) -> Iterator[tuple[int, int, str]]:
 
 def _inside_other_strings(tree: ast.Module, lines: list[str], inside_docstrings: set[int]) -> set[int]:
     """Numbers of the lines that start inside a string: a ``#`` there starts no comment."""
-    multiline_marks = ('"""', "'''", "\\")
     if not any(
-        mark in line
+        '"""' in line or "'''" in line or line.endswith("\\")
         for number, line in enumerate(lines, 1)
         if number not in inside_docstrings
-        for mark in multiline_marks
     ):
         return set()  # most modules: this spares them the walk through every expression
     inside: set[int] = set()

@@ -21,7 +21,7 @@ class UnfitError(Exception):
 
     Args:
         reason: why not.
-        worth_saying: whether people should hear of it; a small corpus is no news.
+        worth_saying: whether people should hear of it; an extra not installed or a small corpus is no news.
     """
 
     def __init__(self, reason: str, worth_saying: bool = True) -> None:
@@ -41,7 +41,7 @@ def fast_merges(corpus: Path, n_merges: int) -> Merges:
             pairs to merge.
     """
     if find_spec("gigatoken") is None:
-        raise UnfitError("the fast trainer, gigatoken, is not installed")
+        raise UnfitError("the fast trainer, gigatoken, is not installed", worth_saying=False)
     result = corpus.with_name("merges.json")
     worker = subprocess.run(
         # -P: a module of the same name in the current folder must not take the place of a library's

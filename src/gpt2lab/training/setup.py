@@ -75,7 +75,8 @@ def build_session(recipe: Recipe, data: Path, tokenizer: Tokenizer | None, earli
     if earlier:
         steps = earlier.steps
     elif recipe.minutes:
-        steps = steps_in(recipe.minutes, step, recipe)
+        steps = max(1, round(60 * recipe.minutes / seconds_a_step(step)))
+        step.optimizers = Optimizers(model, recipe.optimizer)  # without the memory of the timed steps
         notes.append(f"{recipe.minutes:g} minutes are about {steps:,} steps on this machine")
     facts = Facts.here(
         device,
@@ -157,16 +158,11 @@ def _compile(step: TrainingStep, *, required: bool) -> list[str]:
     return [f"not compiled, so slower: {reason}"]
 
 
-def steps_in(minutes: float, step: TrainingStep, recipe: Recipe) -> int:
-    """How many steps take `minutes`, timed on this machine with the weights left as they are.
-
-    A learning rate of zero leaves every weight as it was; the optimizers' memory is made anew afterwards.
-    """
+def seconds_a_step(step: TrainingStep) -> float:
+    """How long a step takes on this machine, timed with every weight left as it is (a rate of zero)."""
     for number in range(_WARM_STEPS):
         step.take(number, 0.0)
     started = time.perf_counter()
     for number in range(_TIMED_STEPS):
         step.take(number, 0.0)
-    seconds_a_step = (time.perf_counter() - started) / _TIMED_STEPS
-    step.optimizers = Optimizers(step.model, recipe.optimizer)
-    return max(1, round(60 * minutes / seconds_a_step))
+    return (time.perf_counter() - started) / _TIMED_STEPS

@@ -1,0 +1,124 @@
+import numpy as np
+import pytest
+import torch
+
+from gpt2lab.model.config import ModelConfig
+from gpt2lab.model.gpt import GPT
+from gpt2lab.training.optimizer import Optimizers
+from gpt2lab.training.recipe import OptimizerConfig
+
+SHAPE = {"vocab_size": 50, "context_length": 8, "n_layer": 2, "n_head": 2, "n_embd": 16}
+
+
+@pytest.fixture
+def make_model():
+    """A maker of models of one shape in which no number is zero."""
+
+    def make(**changes):
+        model = GPT(ModelConfig(**(SHAPE | changes)))
+        generator = torch.Generator().manual_seed(3)
+        for parameter in model.parameters():
+            parameter.data.normal_(generator=generator)
+        return model
+
+    return make
+
+
+def fill_gradients(model, step, scale=1.0):
+    generator = torch.Generator().manual_seed(step)
+    for parameter in model.parameters():
+        parameter.grad = scale * torch.randn(parameter.shape, generator=generator)
+
+
+def values(model):
+    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_decay_shrinks_matrices_and_nothing_else(make_model, name, tied):
+    model = make_model(tie_word_embeddings=tied)
+    config = OptimizerConfig(name=name, learning_rate=0.5, muon_learning_rate=0.25, weight_decay=0.1)
+    optimizers = Optimizers(model, config)
+    before = values(model)
+    fill_gradients(model, 0, scale=0.0)
+    optimizers.step(0.5)
+    for parameter, value in values(model).items():
+        with_muon = name == "muon" and parameter.startswith("h.") and value.dim() == 2
+        learning_rate = 0.5 * (0.25 if with_muon else 0.5)
+        kept = 1 - learning_rate * 0.1 if value.dim() == 2 else 1.0
+        torch.testing.assert_close(value, before[parameter] * kept, rtol=1e-6, atol=1e-7)
+
+
+def test_muon_has_the_blocks_matrices_and_nothing_else(make_model):
+    model = make_model()
+    optimizers = Optimizers(model, OptimizerConfig(name="muon"))
+    fill_gradients(model, 0)
+    optimizers.step(1.0)
+    fields = {}
+    for key in optimizers.state():
+        name, _, field = key.rpartition("/")
+        fields.setdefault(name, set()).add(field)
+    assert set(fields) == set(values(model))
+    for name, parameter in model.named_parameters():
+        muon = name.startswith("h.") and parameter.dim() == 2
+        assert fields[name] == ({"momentum_buffer"} if muon else {"step", "exp_avg", "exp_avg_sq"})
+
+
+def test_muon_moves_matrices_by_nearly_orthogonal_steps(make_model):
+    model = make_model()
+    optimizers = Optimizers(model, OptimizerConfig(name="muon", muon_learning_rate=0.1, weight_decay=0.0))
+    before = values(model)
+    fill_gradients(model, 0)
+    optimizers.step(1.0)
+    for name, value in values(model).items():
+        if name.startswith("h.") and value.dim() == 2:
+            lengths = torch.linalg.svdvals(value - before[name])
+            assert lengths.max() < 3 * lengths.min()  # the gradient's own spread far more
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_state_put_into_a_new_optimizer_continues_identically(make_model, name):
+    config = OptimizerConfig(name=name)
+    model = make_model()
+    optimizers = Optimizers(model, config)
+    for step in range(3):
+        fill_gradients(model, step)
+        optimizers.step(1.0 - 0.1 * step)
+
+    other = make_model()
+    other.load_state_dict({key: value.clone() for key, value in model.state_dict().items()})
+    resumed = Optimizers(other, config)
+    resumed.load_state({key: value.clone() for key, value in optimizers.state().items()})
+    for step in range(3, 6):
+        for one, its_optimizers in ((model, optimizers), (other, resumed)):
+            fill_gradients(one, step)
+            its_optimizers.step(1.0 - 0.1 * step)
+    ours, theirs = values(model), values(other)
+    assert all(torch.equal(ours[parameter], theirs[parameter]) for parameter in ours)
+    ours, theirs = optimizers.state(), resumed.state()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def test_steps_are_adamw_as_published(make_model):
+    """Against algorithm 2 of "Decoupled Weight Decay Regularization", by hand in float64."""
+    config = OptimizerConfig(learning_rate=1e-2, weight_decay=0.1, beta1=0.8, beta2=0.9)
+    model = make_model()
+    optimizers = Optimizers(model, config)
+    expected = {name: value.double().numpy() for name, value in values(model).items()}
+    momentum = {name: np.zeros_like(value) for name, value in expected.items()}
+    squares = {name: np.zeros_like(value) for name, value in expected.items()}
+    for step in range(1, 6):
+        fill_gradients(model, step)
+        for name, parameter in model.named_parameters():
+            gradient = parameter.grad.double().numpy()
+            rate = 1e-2 * step / 5
+            momentum[name] = 0.8 * momentum[name] + 0.2 * gradient
+            squares[name] = 0.9 * squares[name] + 0.1 * gradient**2
+            update = momentum[name] / (1 - 0.8**step) / (np.sqrt(squares[name] / (1 - 0.9**step)) + 1e-8)
+            decay = 0.1 * expected[name] if parameter.dim() == 2 else 0.0
+            expected[name] = expected[name] - rate * (update + decay)
+        optimizers.step(step / 5)
+    for name, value in values(model).items():
+        np.testing.assert_allclose(value.numpy(), expected[name], rtol=1e-5, atol=1e-6)
