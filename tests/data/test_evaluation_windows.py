@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gpt2lab.base.errors import UserError
 from gpt2lab.data.dataset import TokenDataset
-from gpt2lab.data.evaluation_windows import NO_TARGET, sequential_windows
+from gpt2lab.data.evaluation_windows import NO_TARGET, overlapping_windows, sequential_windows
 
 MakeDataset = Callable[..., TokenDataset]
 
@@ -51,3 +51,24 @@ def test_nothing_to_predict(numbered: MakeDataset) -> None:
 def test_a_foreign_token_never_reaches_the_model(numbered: MakeDataset) -> None:
     with pytest.raises(UserError, match=r"train_000001\.bin: .*holds token 11"):
         list(sequential_windows(numbered([6, 6], vocab_size=10), 4, 2))
+
+
+@given(
+    n_tokens=st.integers(2, 90),
+    context_length=st.integers(1, 12),
+    stride=st.integers(1, 12),
+    rows=st.integers(1, 4),
+)
+def test_overlapping_windows_predict_every_token_once_with_enough_context(
+    numbered: Callable[..., TokenDataset], n_tokens: int, context_length: int, stride: int, rows: int
+) -> None:
+    stride = min(stride, context_length)
+    predicted = []
+    for inputs_BT, targets_BT in overlapping_windows(numbered([n_tokens]), context_length, rows, stride):
+        for inputs_T, targets_T in zip(inputs_BT.tolist(), targets_BT.tolist(), strict=True):
+            for place, target in enumerate(targets_T):
+                if target != NO_TARGET:
+                    assert inputs_T[place] == target - 1
+                    assert place >= min(target - 1, context_length - stride)
+                    predicted.append(target)
+    assert predicted == list(range(1, n_tokens))

@@ -7,6 +7,7 @@ import random
 import pytest
 import torch
 
+from gpt2lab.corpus.build import prepare
 from gpt2lab.model.config import ModelConfig
 from gpt2lab.tokenizer import train_bpe
 from gpt2lab.training.launch import go_on, start
@@ -42,10 +43,11 @@ def tokenizer(text):
 
 @pytest.fixture(scope="session")
 def sources(tmp_path_factory, text, tokenizer):
-    """A folder with the text and its vocabulary: `text.txt` and `vocabulary/`."""
+    """A folder with the text, its vocabulary, and shards of it: `text.txt`, `vocabulary/` and `shards/`."""
     folder = tmp_path_factory.mktemp("sources")
     (folder / "text.txt").write_text(text, encoding="utf-8")
     tokenizer.save(folder / "vocabulary")
+    prepare([folder / "text.txt"], tokenizer, folder / "shards", 0.05)
     return folder
 
 
@@ -57,7 +59,7 @@ def make_recipe(sources, tokenizer):
         tables = {
             "model": {"vocab_size": tokenizer.vocab_size, "context_length": 16, "n_layer": 2, "n_head": 2}
             | {"n_embd": 32},
-            "data": {"path": str(sources / "text.txt"), "tokenizer": str(sources / "vocabulary")},
+            "data": {"path": str(sources / "shards"), "tokenizer": str(sources / "vocabulary")},
             "optimizer": {"learning_rate": 3e-3},
             "schedule": {"steps": 6, "warmup_steps": 2},
         }

@@ -123,7 +123,7 @@ def test_a_seed_must_fit_the_generator(seed):
 def test_an_unknown_recipe_suggests_one():
     with pytest.raises(UserError, match=r"no recipe, TOML file or run folder 'Demoo'.*Did you mean 'demo'\?"):
         load_recipe("Demoo")
-    with pytest.raises(UserError, match="no recipe.*'qqqqqq'. Recipes: .*demo"):
+    with pytest.raises(UserError, match=r"no recipe.*'qqqqqq'. Recipes: .*demo"):
         load_recipe("qqqqqq")
     with pytest.raises(UserError, match="no such file"):
         load_recipe("nowhere.toml")

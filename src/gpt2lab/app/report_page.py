@@ -79,8 +79,8 @@ nothing, so that the model settles.</p>
 of models: <em>bits per byte</em>, how many bits each byte of held-out text would take. Shorter is better.</p>
 <table class="bars">{{bars}}</table>
 <p class="note">gzip and xz know nothing of English before they start. The fourth bar gives xz the training
-text first, as the model had it. The model's {{bits}} count every held-out byte, each predicted from at most
-one context of text before it.</p>
+text first, as the model had it. The model's {{bits}} count every held-out byte, each predicted from the
+half to one context of text before it (windows that overlap by half).</p>
 
 <h2>Words into pieces</h2>
 <p>The model reads numbers, not letters. Its vocabulary of {{vocab_size}} pieces was learned from the same

@@ -5,6 +5,7 @@ whoever trains on it needs nothing else.
 """
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -18,8 +19,8 @@ from gpt2lab.tokenizer import Tokenizer
 
 TOKENIZER_FOLDER = "tokenizer"
 _BATCH_CHARS = 8_000_000  # encoded at once: enough to keep all cores busy, little enough for any memory
-_FEW_DOCUMENTS = 20  # fewer cannot be split by whole documents at anything near the share asked for
-_PIECES = 200  # then this many pieces in all, so that a share of 5% is about ten of them
+_HELD_OUT = 10  # held-out documents to be expected; with fewer, chance decides how much is held out, or none
+_MIN_PIECE_CHARS = 200
 
 
 def build_shards(
@@ -81,16 +82,18 @@ def prepare(
 ) -> Manifest:
     """Text and JSON-lines files (or folders of them) to token shards; see `build_shards`.
 
-    Fewer than 20 documents are cut at blank lines into about 200 pieces in all, which are then split as
-    documents are: with one book there is no other way to hold some of it out. Held-out pieces are then of the
-    same books as the training text.
+    With so few documents that fewer than 10 can be expected to be held out (below 200 documents, at a share
+    of 5%), long ones are cut at blank lines, and the pieces are split as documents are: of a single book there
+    is no other way to hold some of it out. Held-out pieces are then of the same books as the training text.
     """
     documents = read_documents(paths)
-    first = list(itertools.islice(documents, _FEW_DOCUMENTS))
+    few = math.ceil(_HELD_OUT / max(validation_fraction, 1e-3))
+    first = list(itertools.islice(documents, few))
     every: Iterable[Document] = itertools.chain(first, documents)
-    if len(first) < _FEW_DOCUMENTS:
-        size = max(1, sum(len(document.text) for document in first) // _PIECES)
-        every = itertools.chain.from_iterable(cut_into_pieces(document, size) for document in first)
+    if len(first) < few:
+        size = max(_MIN_PIECE_CHARS, sum(len(document.text) for document in first) // (2 * few))
+        every = pieces = [piece for document in first for piece in cut_into_pieces(document, size)]
+        validation_fraction = _fraction_that_holds_some_out(pieces, validation_fraction)
     return build_shards(
         every,
         tokenizer,
@@ -101,15 +104,41 @@ def prepare(
 
 
 def cut_into_pieces(document: Document, min_chars: int) -> Iterator[Document]:
-    """Cut at blank lines into pieces of at least `min_chars` (the last may be shorter); joined they are the
-    document again. A piece's id is the document's with its number: ``"book.txt#3"``.
+    """Cut into pieces of at least `min_chars` (the last may be shorter); joined they are the document again.
+
+    A cut is made after a blank line, or after a line or a word where no blank line comes before four times
+    `min_chars`. A piece's id is the document's with its number: ``"book.txt#3"``.
     """
     start, number = 0, 0
     while start < len(document.text):
-        gap = document.text.find("\n\n", start + min_chars)
-        end = len(document.text) if gap < 0 else gap + 2
+        end = _end_of_piece(document.text, start + min_chars, start + 4 * min_chars)
         yield Document(f"{document.id}#{number}", document.text[start:end], document.source)
         start, number = end, number + 1
+
+
+def _end_of_piece(text: str, earliest: int, latest: int) -> int:
+    if earliest >= len(text):
+        return len(text)
+    for separator in ("\n\n", "\n", " "):
+        gap = text.find(separator, earliest, latest)
+        if gap >= 0:
+            return gap + len(separator)
+    return min(latest, len(text))
+
+
+def _fraction_that_holds_some_out(pieces: Sequence[Document], fraction: float) -> float:
+    """The least share, not below `fraction`, that holds out at least one piece; 0 stays 0."""
+
+    def enough(share: float) -> bool:
+        return any(split_of(piece.id, share) == "val" for piece in pieces)
+
+    if fraction == 0 or enough(fraction):
+        return fraction
+    too_low, high = fraction, 1.0
+    for _ in range(40):  # bisection: raising the share only ever moves pieces from "train" to "val"
+        middle = (too_low + high) / 2
+        too_low, high = (too_low, middle) if enough(middle) else (middle, high)
+    return high
 
 
 def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:

@@ -178,8 +178,8 @@ def signature(shingles: Hashes) -> NDArray[np.uint32]:
 def remove_repeated_paragraphs(documents: Iterable[Document], min_chars: int = 40) -> Deduplicated:
     """Take out every paragraph that an earlier document already holds: licences, shared boilerplate.
 
-    A paragraph repeated within one document stays. A document that loses all its paragraphs goes as
-    a whole, with the reason ``all_paragraphs_repeated``.
+    A paragraph repeated within one document stays. Every paragraph taken out is in `dropped`, with the
+    reason ``repeated_paragraph``; a document that loses them all is not in `kept`.
 
     Args:
         documents: in the order in which the first one with a paragraph keeps it.

@@ -60,3 +60,35 @@ def sequential_windows(
         targets[: stop - start] = tokens[1:]
         shape = (batch_windows, context_length)
         yield torch.from_numpy(inputs).view(shape), torch.from_numpy(targets).view(shape)
+
+
+def overlapping_windows(
+    dataset: TokenDataset, context_length: int, batch_windows: int, stride: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of windows that predict a split from its beginning to its end with more context.
+
+    Each window begins `stride` tokens after the one before it and predicts only the tokens that one did not
+    reach, so every token but the first is predicted exactly once, and past the first window from at least
+    `context_length - stride` tokens of context. It takes context_length / stride times the work.
+
+    Args:
+        dataset: the split.
+        context_length: inputs a window.
+        batch_windows: windows a batch.
+        stride: new targets a window, at most `context_length`.
+
+    Yields:
+        As `sequential_windows` does.
+    """
+    assert 1 <= stride <= context_length
+    tokens = dataset.stream(0, dataset.n_tokens)
+    n_targets = len(tokens) - 1
+    starts = np.arange(0, max(1, n_targets - context_length + stride), stride)
+    padded = np.full(starts[-1] + context_length + 1, NO_TARGET, dtype=np.int64)
+    padded[: len(tokens)] = tokens
+    for first in range(0, len(starts), batch_windows):
+        batch = starts[first : first + batch_windows]
+        windows = padded[batch[:, None] + np.arange(context_length + 1)]
+        inputs, targets = np.maximum(windows[:, :-1], 0), windows[:, 1:].copy()
+        targets[batch > 0, : context_length - stride] = NO_TARGET
+        yield torch.from_numpy(inputs), torch.from_numpy(targets)

@@ -29,8 +29,13 @@ def start(
         raise UserError(
             "this recipe names no data", where="data.path", fix="Give a folder of text or shards: --data.path"
         )
-    RunFolder.create(out, recipe)
-    return go_on(out, sampler=sampler)
+    run = RunFolder.create(out, recipe)
+    try:
+        return go_on(out, sampler=sampler)
+    except UserError:
+        if run.facts() is None:  # not one step was taken: leave the folder free for the mended command
+            run.discard()
+        raise
 
 
 def go_on(folder: Path, *, sampler: Sampler | None = None) -> TrainingResult:

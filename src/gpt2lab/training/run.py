@@ -63,11 +63,15 @@ class RunFolder:
                 where=path,
                 fix=f"Go on with it: `gpt2lab train {path}`; or give a new one another folder with --out",
             )
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if path.exists() and not _is_empty_folder(path):
             raise UserError("this is not an empty folder", where=path, fix="Choose another with --out")
         run = cls(path)
         save_recipe(recipe, run._recipe_path)
         return run
+
+    def discard(self) -> None:
+        """Delete the run, in whose folder `create` found nothing else."""
+        shutil.rmtree(self.path)
 
     def recipe(self) -> Recipe:
         """The recipe the run was started with."""
@@ -116,6 +120,12 @@ class RunFolder:
                 path.rename(doomed)
                 shutil.rmtree(doomed)
 
+    def set_aside(self, checkpoint: Path) -> Path:
+        """Rename a damaged checkpoint, so that nothing takes it for a whole one; returns where it is now."""
+        aside = checkpoint.with_name(f"damaged-{checkpoint.name}")
+        shutil.rmtree(aside, ignore_errors=True)
+        return checkpoint.rename(aside)
+
     def metrics(self) -> list[Row]:
         """All complete rows so far."""
         if not self.metrics_path.exists():
@@ -135,3 +145,8 @@ class RunFolder:
             file.write(json.dumps(row) + "\n")
             file.flush()
             os.fsync(file.fileno())
+
+
+def _is_empty_folder(path: Path) -> bool:
+    """Whether there is nothing in the folder but what a process killed at its very start left there."""
+    return path.is_dir() and all(entry.name.startswith(TEMPORARY_PREFIX) for entry in path.iterdir())

@@ -41,8 +41,8 @@ class Position:
 
     step: int = 0  # steps taken
     seconds: float = 0.0  # spent so far, over all resumptions
-    best_loss: float = math.inf  # of all validations so far, nats per token
-    best_step: int = -1  # of the saved checkpoint with the lowest validation loss
+    best_loss: float = math.inf  # lowest validation loss of a saved checkpoint, nats per token
+    best_step: int = -1  # of that checkpoint
     skipped_in_a_row: int = 0
 
 
@@ -181,7 +181,6 @@ class _Loop:
         context_length, limit = self.recipe.model.context_length, self.recipe.validate_tokens
         windows = sequential_windows(self.session.held_out, context_length, step.micro_batch, limit)
         result = validate(step.model, windows, self.bytes_of_token_V, step.dtype)
-        position.best_loss = min(position.best_loss, result.loss)
         row = {
             "kind": "validation",
             "step": position.step,
@@ -204,8 +203,9 @@ class _Loop:
 
     def _save(self) -> None:
         position = self.position
-        if self._last_validation == (position.step, position.best_loss):
-            position.best_step = position.step
+        validated_step, loss = self._last_validation
+        if validated_step == position.step and loss < position.best_loss:
+            position.best_step, position.best_loss = position.step, loss
         state = TrainingState(self.session.step.optimizers.state(), dataclasses.asdict(position))
         folder = self.run.checkpoint(position.step)
         save(self.session.model, self.tokenizer, folder, training_state=state)
@@ -218,7 +218,10 @@ class _Loop:
                 model, _ = load(folder)
                 state = load_training_state(folder)
             except UserError as error:
-                self.session.notes.append(f"{error} Going on from the checkpoint before it, if there is one")
+                aside = self.run.set_aside(folder)
+                self.session.notes.append(
+                    f"{error} Set aside as {aside.name}; going on from the checkpoint before it, if there is one"
+                )
                 continue
             self.session.model.load_state_dict(model.state_dict())
             self.session.step.optimizers.load_state(dict(state.tensors))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gpt2lab.data.dataset import TokenDataset
-from gpt2lab.data.evaluation_windows import sequential_windows
+from gpt2lab.data.evaluation_windows import overlapping_windows
 from gpt2lab.model.gpt import GPT
 from gpt2lab.tokenizer import Tokenizer
 from gpt2lab.training.step import summed_loss
@@ -44,10 +44,15 @@ def bytes_of_tokens(tokenizer: Tokenizer) -> Tensor:
 
 
 def validate_all(model: GPT, dataset: TokenDataset, bytes_of_token_V: Tensor | None) -> Validation:
-    """Score a whole split in float32, in windows of the model's context that do not overlap."""
+    """Score a whole split in float32; past the first window each token has at least half a context before it.
+
+    Windows overlap by half: a model without any context before a window's first tokens would be measured
+    mostly on having none.
+    """
     context_length = model.config.context_length
     rows = max(1, _TOKENS_AT_ONCE // context_length)
-    return validate(model, sequential_windows(dataset, context_length, rows), bytes_of_token_V)
+    stride = max(1, context_length // 2)
+    return validate(model, overlapping_windows(dataset, context_length, rows, stride), bytes_of_token_V)
 
 
 @torch.no_grad()
