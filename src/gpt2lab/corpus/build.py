@@ -83,8 +83,9 @@ def prepare(
     """Text and JSON-lines files (or folders of them) to token shards; see `build_shards`.
 
     With so few documents that fewer than 10 can be expected to be held out (below 200 documents, at a share
-    of 5%), long ones are cut at blank lines, and the pieces are split as documents are: of a single book there
-    is no other way to hold some of it out. Held-out pieces are then of the same books as the training text.
+    of 5%), long ones are cut at blank lines and the pieces are split as documents are: there is no other way
+    to hold out some of a single book. Held-out pieces are then of the same books as the training text. If no
+    piece falls to the held-out side, the one whose turn comes next does.
     """
     documents = read_documents(paths)
     few = math.ceil(_HELD_OUT / max(validation_fraction, 1e-3))
@@ -93,6 +94,12 @@ def prepare(
     if len(first) < few:
         size = max(_MIN_PIECE_CHARS, sum(len(document.text) for document in first) // (2 * few))
         every = pieces = [piece for document in first for piece in cut_into_pieces(document, size)]
+        if len(pieces) == 1:
+            raise UserError(
+                "the text is too short to hold some of it out for validation",
+                where=", ".join(map(str, paths)),
+                fix=f"Give more text: at least {2 * _MIN_PIECE_CHARS} characters",
+            )
         validation_fraction = _fraction_that_holds_some_out(pieces, validation_fraction)
     return build_shards(
         every,
@@ -106,8 +113,9 @@ def prepare(
 def cut_into_pieces(document: Document, min_chars: int) -> Iterator[Document]:
     """Cut into pieces of at least `min_chars` (the last may be shorter); joined they are the document again.
 
-    A cut is made after a blank line, or after a line or a word where no blank line comes before four times
-    `min_chars`. A piece's id is the document's with its number: ``"book.txt#3"``.
+    A cut is made after the first blank line between `min_chars` and four times as many; without one, after a
+    line; without one, after a word; without one, at `min_chars`. A piece's id is the document's with its
+    number: ``"book.txt#3"``.
     """
     start, number = 0, 0
     while start < len(document.text):
@@ -123,7 +131,7 @@ def _end_of_piece(text: str, earliest: int, latest: int) -> int:
         gap = text.find(separator, earliest, latest)
         if gap >= 0:
             return gap + len(separator)
-    return min(latest, len(text))
+    return earliest
 
 
 def _fraction_that_holds_some_out(pieces: Sequence[Document], fraction: float) -> float:

@@ -64,7 +64,8 @@ def python_code(text: str) -> str | None:
     """Reason ``code``: this paragraph, or most of its lines, is Python rather than English."""
     lines = text.split("\n")
     n_code = sum(1 for line in lines if _NEVER_ENGLISH.match(line) or _is_statement(line.strip()))
-    return "code" if 2 * n_code > len(lines) or (len(lines) > 1 and _is_statement(text)) else None
+    doctest = lines[0].lstrip().startswith(">>>")  # what it prints is no English either
+    return "code" if doctest or 2 * n_code > len(lines) or _is_statement(text) else None
 
 
 def _is_statement(text: str) -> bool:
@@ -72,7 +73,7 @@ def _is_statement(text: str) -> bool:
     if not any(mark in text for mark in "=([."):  # without one of these it may well be a sentence
         return False
     try:
-        tree = ast.parse(textwrap.dedent(text) + (" pass" if text.endswith(":") else ""))
+        tree = _parse(textwrap.dedent(text) + (" pass" if text.endswith(":") else ""))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
     return any(isinstance(node, _STATEMENTS) for node in ast.walk(tree))
@@ -90,9 +91,7 @@ def english_of_source(source: str) -> str:
     Raises:
         SyntaxError, ValueError: it is not Python of this version.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # old sources hold escapes that newer Pythons warn of
-        tree = ast.parse(source)
+    tree = _parse(source)
     lines = re.split(r"\r\n?|\n", source)
     pieces = []
     inside_docstrings: set[int] = set()
@@ -100,7 +99,13 @@ def english_of_source(source: str) -> str:
         pieces.append((first, docstring))
         inside_docstrings.update(range(first, last + 1))
     pieces.extend(_comments(lines, inside_docstrings | _inside_other_strings(tree, lines, inside_docstrings)))
-    return "\n\n".join(_reflow(text) for _, text in sorted(pieces))
+    return "\n\n".join(filter(None, (_reflow(text) for _, text in sorted(pieces))))
+
+
+def _parse(source: str) -> ast.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # old sources hold escapes that newer Pythons warn of
+        return ast.parse(source)
 
 
 def _docstrings_in(tree: ast.Module) -> Iterator[tuple[int, int, str]]:
@@ -190,7 +195,7 @@ def _extension_modules() -> Iterator[Document]:
         module = _import_extension(name)
         if module:
             docstrings = dict.fromkeys(_docstrings_of(module))  # inherited ones say the same again
-            text = "\n\n".join(_reflow(inspect.cleandoc(docstring)) for docstring in docstrings)
+            text = "\n\n".join(filter(None, (_reflow(inspect.cleandoc(text)) for text in docstrings)))
             yield Document(f"module:{name}", text, f"docstrings of {name}")
 
 
