@@ -21,7 +21,7 @@ TINY = (
     "--model.vocab-size 300 --model.context-length 16 --model.n-layer 1 --model.n-head 2 --model.n-embd 16 "
     "--batch-tokens 64 --schedule.steps 4 --schedule.warmup-steps 1 --compile off --device cpu "
     "--data.validation-fraction 0.2 --validate-tokens 64"
-).split()  # noqa: SIM905
+).split()
 
 
 @pytest.fixture(scope="module")

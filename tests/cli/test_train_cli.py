@@ -44,7 +44,7 @@ def made(tmp_path_factory):
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("made")
     rng = random.Random(0)
-    words = ["dog", "cat", "friend", "sees", "likes", "the", "a", "café"]
+    words = ["café", *("".join(rng.choices("abcdefgh", k=5)) for _ in range(60))]
     text = "\n\n".join(" ".join(rng.choices(words, k=12)) for _ in range(300))
     (folder / "text.txt").write_text(text, encoding="utf-8")
     train_bpe([text], 300).save(folder / "vocabulary")
@@ -128,7 +128,9 @@ def test_help_imports_nothing_heavy():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.parametrize("options", [["--sed", "1"], ["--seed", "x"], ["--device", "tpu"], ["--model.n-layr", "1"]])
+@pytest.mark.parametrize(
+    "options", [["--sed", "1"], ["--seed", "x"], ["--device", "tpu"], ["--model.n-layr", "1"]]
+)
 def test_misspelt_options_exit_with_2_and_start_nothing(capsys, here, options):
     with pytest.raises(SystemExit) as caught:
         main(["train", "tiny.toml", *options])

@@ -410,7 +410,7 @@ def test_a_signal_saves_says_how_to_go_on_and_exits_with_130(tmp_path, make_reci
     while process.poll() is None and len(run.metrics()) < 3:
         time.sleep(0.05)
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     last = err.decode().splitlines()[-1]
     step = checkpoint_steps(run)[-1]

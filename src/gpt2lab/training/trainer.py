@@ -218,10 +218,11 @@ class _Loop:
                 model, _ = load(folder)
                 state = load_training_state(folder)
             except UserError as error:
-                aside = self.run.set_aside(folder)
-                self.session.notes.append(
-                    f"{error} Set aside as {aside.name}; going on from the checkpoint before it, if there is one"
+                aside = self.run.set_aside(folder).name
+                note = (
+                    f"{error} Set aside as {aside}; going on from the checkpoint before it, if there is one"
                 )
+                self.session.notes.append(note)
                 continue
             self.session.model.load_state_dict(model.state_dict())
             self.session.step.optimizers.load_state(dict(state.tensors))
