@@ -60,7 +60,7 @@ def write_sources(folder: Path) -> None:
 def recipe_for(folder: Path, mode: str, steps: int) -> Path:
     """The recipe of one mode, as a TOML file."""
     kind, precision = mode.split("-")
-    recipe = {
+    recipe: dict[str, object] = {
         "batch_tokens": 512,
         "micro_batch": 8,
         "device": "cpu",
@@ -71,9 +71,9 @@ def recipe_for(folder: Path, mode: str, steps: int) -> Path:
         "validate_tokens": 2048,
         "save_every": SAVE_EVERY,
     }
-    model = {"vocab_size": 400, "context_length": 32, "n_layer": 2, "n_head": 2, "n_embd": 32}
+    model: dict[str, object] = {"vocab_size": 400, "context_length": 32, "n_layer": 2, "n_head": 2, "n_embd": 32}
     model |= {"embd_pdrop": 0.1, "attn_pdrop": 0.1, "resid_pdrop": 0.1}
-    tables = {
+    tables: dict[str, dict[str, object]] = {
         "model": model,
         "data": {"path": str(folder / "text.txt"), "tokenizer": str(folder / "vocabulary")},
         "optimizer": {"name": "muon", "learning_rate": 3e-3},

@@ -158,7 +158,7 @@ MISTAKES = {
     "folder without text": ("tiny.toml --data.path nothing", ["nothing: there is no text here"]),
     "data not UTF-8": ("tiny.toml --data.path latin1.txt", ["latin1.txt: not UTF-8 text: byte 3 is 0xe9"]),
     "data of another kind": ("tiny.toml --data.path a.pdf", ["a.pdf: not a kind of file", ".pdf"]),
-    "data too short": ("tiny.toml --data.path short.txt", ["split"]),
+    "data too short": ("tiny.toml --data.path short.txt", ["short.txt: the text is too short to hold"]),
     "nothing held out": ("tiny.toml --data.validation-fraction 0", ["fell into the 'val' split"]),
     "no such vocabulary": ("tiny.toml --data.tokenizer ./nowhere", ["nowhere: there is no such directory"]),
     "model too small": ("tiny.toml --model.vocab-size 299", ["300 tokens and the model has 299"]),

@@ -57,7 +57,7 @@ def documents() -> list[Document]:
 def test_docstrings_and_comments_come_out_in_source_order() -> None:
     assert english_of_source(_SOURCE).split("\n\n") == [
         "What this module is for.",
-        "    An indented part.",
+        "An indented part.",
         "A comment that is long enough to be wrapped because it says more than fits on one line.",
         "  and an example",
         "A class.",
@@ -135,10 +135,8 @@ def test_the_corpus_is_what_it_says(documents: list[Document]) -> None:
     assert "Text wrapping and filling." in texts["module:textwrap"]
     assert "itertools" in " ".join(name for name in texts if name.startswith("module:"))
     assert "Return the absolute value of the argument." in texts["module:builtins"]
-    assert not any(
-        ".tests." in f"{name}." or ".test." in f"{name}." or name.startswith("module:encodings")
-        for name in texts
-    )
+    skipped = ("module:test.", "module:encodings", "module:idlelib.idle_test")
+    assert not any(name.startswith(skipped) for name in texts)
 
 
 def test_reading_twice_gives_the_same(documents: list[Document]) -> None:

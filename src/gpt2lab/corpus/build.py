@@ -93,7 +93,8 @@ def prepare(
     every: Iterable[Document] = itertools.chain(first, documents)
     if len(first) < few:
         size = max(_MIN_PIECE_CHARS, sum(len(document.text) for document in first) // (2 * few))
-        every = pieces = [piece for document in first for piece in cut_into_pieces(document, size)]
+        cut = (cut_into_pieces(d, size) if len(d.text) > size else [d] for d in first)
+        every = pieces = list(itertools.chain.from_iterable(cut))
         if len(pieces) == 1:
             raise UserError(
                 "the text is too short to hold some of it out for validation",
