@@ -71,7 +71,13 @@ def recipe_for(folder: Path, mode: str, steps: int) -> Path:
         "validate_tokens": 2048,
         "save_every": SAVE_EVERY,
     }
-    model: dict[str, object] = {"vocab_size": 400, "context_length": 32, "n_layer": 2, "n_head": 2, "n_embd": 32}
+    model: dict[str, object] = {
+        "vocab_size": 400,
+        "context_length": 32,
+        "n_layer": 2,
+        "n_head": 2,
+        "n_embd": 32,
+    }
     model |= {"embd_pdrop": 0.1, "attn_pdrop": 0.1, "resid_pdrop": 0.1}
     tables: dict[str, dict[str, object]] = {
         "model": model,

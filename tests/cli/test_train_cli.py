@@ -105,7 +105,7 @@ def test_a_dry_run_shows_the_recipe_and_starts_nothing(capsys, here):
 
 def test_a_dry_run_of_a_shipped_recipe_needs_no_data(capsys):
     assert main(["train", "demo", "--dry-run"]) == 0
-    assert "n_layer = 4" in capsys.readouterr().out
+    assert "[model]" in capsys.readouterr().out
 
 
 def test_help_names_every_field_with_the_recipes_own_value(capsys, monkeypatch):
