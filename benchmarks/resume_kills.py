@@ -99,13 +99,12 @@ def torture(folder: Path, mode: str, kills: int, steps: int, rng: random.Random)
     alone, again, killed = (folder / f"{mode}-{name}" for name in ("alone", "again", "killed"))
     finish(start(recipe, alone))  # fills the compiler's cache, so that the next shows a restart's usual time
     startup, seconds = timed(recipe, again)
-    seconds_a_save = (seconds - startup) * SAVE_EVERY / steps
     counts = dict.fromkeys(("startup", "steps", "save"), 0)
     runs = [killed]
     while sum(counts.values()) < kills:
         aim = rng.choices(tuple(counts), weights=(1, 4, 4))[0]
-        delay = rng.uniform(0, startup) if aim == "startup" else rng.uniform(0, 2 * seconds_a_save)
-        hit = kill_one(recipe, runs[-1], aim, delay, rng.choice([0.0, 0.0, 0.002, 0.01]))
+        delay = rng.uniform(0, {"startup": startup, "steps": 0.05, "save": 0.01}[aim])
+        hit = kill_one(recipe, runs[-1], aim, rng.randrange(2 * SAVE_EVERY), delay)
         if hit == "finished":  # it came to its end before the kill: the rest of the kills go to another run
             runs.append(folder / f"{mode}-killed-{len(runs)}")
         else:
@@ -148,42 +147,47 @@ def timed(recipe: Path, out: Path) -> tuple[float, float]:
     """Seconds until a run's first row of metrics, and until its end."""
     started = time.monotonic()
     process = start(recipe, out)
-    await_growth(process, out / "metrics.jsonl")
+    await_steps(process, out / "metrics.jsonl", before=0, n_steps=0)
     startup = time.monotonic() - started
     finish(process)
     return startup, time.monotonic() - started
 
 
-def await_growth(process: subprocess.Popen[bytes], metrics: Path) -> None:
-    """Wait until this process, and not the one before it, has written metrics (or is dead)."""
-    before = metrics.stat().st_ino if metrics.exists() else 0  # cutting them back makes a new file
+def await_steps(process: subprocess.Popen[bytes], metrics: Path, before: int, n_steps: int) -> None:
+    """Wait until this process has taken about so many steps (or is dead).
+
+    `before` is the file's number under the process before: cutting the metrics back makes a new file.
+    """
+    first = None
     while process.poll() is None:
-        if metrics.exists() and metrics.stat().st_ino != before and metrics.stat().st_size:
-            return
+        if metrics.exists() and metrics.stat().st_ino != before and (rows := _rows(metrics)):
+            step = rows[-1]["step"]
+            assert isinstance(step, int)
+            first = step if first is None else first
+            if step >= first + n_steps:
+                return
         time.sleep(0.005)
 
 
-def kill_one(recipe: Path, out: Path, aim: str, delay: float, into_the_save: float) -> str:
+def kill_one(recipe: Path, out: Path, aim: str, n_steps: int, delay: float) -> str:
     """Go on with the run and kill it; returns what it was doing: startup, steps, save; or "finished".
 
     Args:
         recipe: of the run.
         out: its folder.
-        aim: "startup" counts the delay from the start of the process; "steps" from its first step; "save"
-            then waits for the next checkpoint to be begun.
+        aim: "startup" kills `delay` seconds after the start of the process; "steps" so long after `n_steps`
+            steps; "save" so long after the next checkpoint was begun.
+        n_steps: see `aim`.
         delay: seconds.
-        into_the_save: seconds to let that checkpoint grow.
     """
+    metrics = out / "metrics.jsonl"
+    before = metrics.stat().st_ino if metrics.exists() else 0
     process = start(recipe, out)
     if aim != "startup":
-        await_growth(process, out / "metrics.jsonl")
-    deadline = time.monotonic() + delay
-    while process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.001)
-    if aim == "save":
-        while process.poll() is None and not being_saved(out):
-            time.sleep(0.0002)
-        time.sleep(into_the_save)
+        await_steps(process, metrics, before, n_steps)
+    while aim == "save" and process.poll() is None and not being_saved(out):
+        time.sleep(0.0002)
+    time.sleep(delay)
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)  # the group: a compiler's workers must not outlive it
     _, errors = process.communicate()
@@ -191,9 +195,9 @@ def kill_one(recipe: Path, out: Path, aim: str, delay: float, into_the_save: flo
         return "finished"
     if process.returncode != -signal.SIGKILL:
         raise RuntimeError(f"exit code {process.returncode}\n{errors.decode()}")
-    if being_saved(out):
-        return "save"
-    return "startup" if aim == "startup" else "steps"
+    if aim == "startup":
+        return "startup"  # what lies half-written there may be of the process before
+    return "save" if being_saved(out) else "steps"
 
 
 def being_saved(run: Path) -> bool:
@@ -212,8 +216,13 @@ def _final_bytes(run: Path, steps: int) -> list[bytes]:
 
 
 def _metrics(run: Path) -> list[dict[str, object]]:
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    rows = _rows(run / "metrics.jsonl")
     return [{key: value for key, value in row.items() if key not in TIMING_FIELDS} for row in rows]
+
+
+def _rows(metrics: Path) -> list[dict[str, object]]:
+    """The complete rows."""
+    return [json.loads(line) for line in metrics.read_bytes().split(b"\n")[:-1]]
 
 
 if __name__ == "__main__":

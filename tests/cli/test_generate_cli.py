@@ -222,7 +222,9 @@ def test_ctrl_c_ends_with_130_and_whole_lines(spawn):
     assert process.stdout.read(3) == b"the"
     process.send_signal(signal.SIGINT)
     out, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    # Shells report 130 for both: Python ends itself by the signal if that came while some library was in
+    # exec() of a string, even though it was handled (_Py_UnhandledKeyboardInterrupt in CPython 3.11).
+    assert process.returncode in (130, -signal.SIGINT)
     assert out == b"" or out.endswith(b"\n")
     assert b"tokens/s; seed" in errors
     assert b"Traceback" not in errors

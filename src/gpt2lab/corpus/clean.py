@@ -40,7 +40,7 @@ def normalise_text(text: str) -> str:
 
 def paragraphs(text: str) -> list[str]:
     """The pieces of `text` between blank lines, none of them blank, each with its own line breaks."""
-    return [piece for piece in _PARAGRAPH_BREAK.split(text.strip("\n")) if not is_blank(piece)]
+    return [piece for piece in _PARAGRAPH_BREAK.split(text.lstrip("\n").rstrip()) if not is_blank(piece)]
 
 
 def unwrap_lines(paragraph: str) -> str:
