@@ -102,7 +102,7 @@ def torture(folder: Path, mode: str, kills: int, steps: int, rng: random.Random)
     counts = dict.fromkeys(("startup", "steps", "save"), 0)
     runs = [killed]
     while sum(counts.values()) < kills:
-        aim = rng.choices(tuple(counts), weights=(1, 4, 4))[0]
+        aim = rng.choices(tuple(counts), weights=(2, 4, 4))[0]
         delay = rng.uniform(0, {"startup": startup, "steps": 0.05, "save": 0.01}[aim])
         hit = kill_one(recipe, runs[-1], aim, rng.randrange(2 * SAVE_EVERY), delay)
         if hit == "finished":  # it came to its end before the kill: the rest of the kills go to another run
