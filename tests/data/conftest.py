@@ -5,14 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import settings
 
 from gpt2lab.data.dataset import TokenDataset
 from gpt2lab.data.shards import UINT32, Shard
 from gpt2lab.data.split import Split
-
-settings.register_profile("no deadline", deadline=None)  # a busy machine is no failure
-settings.load_profile("no deadline")
 
 
 def _numbered(lengths: Sequence[int], vocab_size: int | None = None, split: Split = "train") -> TokenDataset:

@@ -12,13 +12,9 @@ from pathlib import Path
 
 import pytest
 import tiktoken
-from hypothesis import settings
 from tiktoken.load import data_gym_to_mergeable_bpe_ranks
 
 from gpt2lab.tokenizer import ByteLevelTokenizer, WordLevelTokenizer, load_tokenizer, train_bpe
-
-settings.register_profile("untimed", deadline=None)  # machines differ and are shared
-settings.load_profile("untimed")
 
 # As in openai/gpt-2, src/encoder.py, word for word.
 OPENAI_PATTERN = r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""

@@ -40,6 +40,7 @@ def test_known_words(gpt1: WordLevelTokenizer) -> None:
 
 @given(text=hard_text())
 def test_equals_transformers(gpt1: WordLevelTokenizer, reference: OpenAIGPTTokenizer, text: str) -> None:
+    text = text.replace("<unk>", "")  # which transformers reads as its special token, and we as text
     tokens = gpt1.encode(text)
     assert tokens == reference.encode(text)
     assert tokens == gpt1.encode_batch([text])[0].tolist()
