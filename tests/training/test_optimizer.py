@@ -59,10 +59,14 @@ def test_muon_has_the_blocks_matrices_and_nothing_else(make_model):
     for key in optimizers.state():
         name, _, field = key.rpartition("/")
         fields.setdefault(name, set()).add(field)
-    assert set(fields) == set(values(model))
-    for name, parameter in model.named_parameters():
-        muon = name.startswith("h.") and parameter.dim() == 2
-        assert fields[name] == ({"momentum_buffer"} if muon else {"step", "exp_avg", "exp_avg_sq"})
+    of_muon = {name for name in values(model) if name.startswith("h.") and name.endswith("weight")}
+    of_muon = {name for name in of_muon if "ln" not in name}
+    of_adamw = set(values(model)) - of_muon
+    parts = {name for name in of_muon if "c_attn" not in name}
+    parts |= {f"h.{layer}.attn.c_attn.weight.{part}" for layer in range(2) for part in "qkv"}
+    assert fields == {name: {"momentum_buffer"} for name in parts} | {
+        name: {"step", "exp_avg", "exp_avg_sq"} for name in of_adamw
+    }
 
 
 def test_muon_moves_matrices_by_nearly_orthogonal_steps(make_model):
@@ -73,8 +77,35 @@ def test_muon_moves_matrices_by_nearly_orthogonal_steps(make_model):
     optimizers.step(1.0)
     for name, value in values(model).items():
         if name.startswith("h.") and value.dim() == 2:
-            lengths = torch.linalg.svdvals(value - before[name])
-            assert lengths.max() < 3 * lengths.min()  # the gradient's own spread far more
+            moved = value - before[name]
+            for part in moved.chunk(3) if "c_attn" in name else [moved]:
+                lengths = torch.linalg.svdvals(part)
+                assert lengths.max() < 3 * lengths.min()  # the gradient's own spread far more
+
+
+def test_queries_keys_and_values_are_three_matrices_of_shape_out_in(make_model):
+    """Each moves as torch.optim.Muon moves it alone; tall ones by sqrt(out / in): orientation decides."""
+    config = OptimizerConfig(name="muon", muon_learning_rate=0.1, weight_decay=0.1, muon_momentum=0.9)
+    model = make_model()
+    optimizers = Optimizers(model, config)
+    alone = {}
+    for name, value in values(model).items():
+        if name.startswith("h.") and value.dim() == 2:
+            parts = value.chunk(3) if "c_attn" in name else [value]
+            alone[name] = [torch.nn.Parameter(part.clone()) for part in parts]
+    every = [part for parts in alone.values() for part in parts]
+    assert {tuple(part.shape) for part in every} == {(16, 16), (64, 16), (16, 64)}
+    muon = torch.optim.Muon(every, lr=0.1, weight_decay=0.1, momentum=0.9)
+    for step in range(3):
+        fill_gradients(model, step)
+        for name, parts in alone.items():
+            gradients = model.get_parameter(name).grad.chunk(len(parts))
+            for part, gradient in zip(parts, gradients, strict=True):
+                part.grad = gradient.clone()
+        muon.step()
+        optimizers.step(1.0)
+    for name, parts in alone.items():
+        assert torch.equal(values(model)[name], torch.cat(list(parts)).detach())
 
 
 @pytest.mark.parametrize("name", ["adamw", "muon"])

@@ -3,28 +3,59 @@
 AdamW's decay touches matrices and embeddings only, never biases and LayerNorm gains (GPT-1 paper, section
 4.1: "on all non bias or gain weights"). Muon (Jordan et al. 2024) replaces a matrix's momentum by the nearest
 orthogonal matrix; it is meant for hidden matrices, so embeddings, biases and gains stay with AdamW.
+
+Queries, keys and values are three matrices to Muon, though the model keeps them as one (`c_attn`): they are
+three maps, and one orthogonal matrix over all of them would tie their sizes together.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gpt2lab.model.gpt import GPT
 from gpt2lab.training.recipe import OptimizerConfig
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some rows of a matrix of the model as a parameter of its own, in the same memory."""
+
+    name: str
+    parameter: nn.Parameter
+    of: nn.Parameter
+    rows: slice
+
+
+def _hidden_matrices(named: dict[str, nn.Parameter]) -> list[_Part]:
+    """The matrices inside the blocks, (out, in) each; `c_attn` (3C, C) as its queries, keys and values."""
+    parts = []
+    for name, matrix in named.items():
+        if not name.startswith("h.") or matrix.dim() != 2:
+            continue
+        pieces = ("q", "k", "v") if name.endswith("c_attn.weight") else ("",)
+        height = matrix.size(0) // len(pieces)
+        for number, piece in enumerate(pieces):
+            rows = slice(number * height, (number + 1) * height)
+            part = nn.Parameter(matrix.detach()[rows])
+            parts.append(_Part(f"{name}.{piece}".rstrip("."), part, matrix, rows))
+    return parts
 
 
 class Optimizers:
     """One or two optimizers that step together, with state addressed by parameter names."""
 
     def __init__(self, model: GPT, config: OptimizerConfig) -> None:
-        self._names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
-        matrices = [parameter for parameter in model.h.parameters() if parameter.dim() == 2]
-        muon = matrices if config.name == "muon" else []
-        rest = [parameter for parameter in self._names if all(parameter is not matrix for matrix in muon)]
-        decayed = [parameter for parameter in rest if parameter.dim() >= 2]
-        plain = [parameter for parameter in rest if parameter.dim() < 2]
+        named = dict(model.named_parameters())
+        self._parts = _hidden_matrices(named) if config.name == "muon" else []
+        by_muon = {part.of for part in self._parts}
+        rest = {name: parameter for name, parameter in named.items() if parameter not in by_muon}
+        self._names: dict[Tensor, str] = {parameter: name for name, parameter in rest.items()}
+        self._names |= {part.parameter: part.name for part in self._parts}
+        decayed = [parameter for parameter in rest.values() if parameter.dim() >= 2]
+        plain = [parameter for parameter in rest.values() if parameter.dim() < 2]
         self._optimizers: list[torch.optim.Optimizer] = [
             torch.optim.AdamW(
                 [
@@ -37,10 +68,10 @@ class Optimizers:
                 fused=True,
             )
         ]
-        if muon:
+        if self._parts:
             self._optimizers.append(
                 torch.optim.Muon(
-                    muon,
+                    [part.parameter for part in self._parts],
                     lr=config.muon_learning_rate,
                     weight_decay=config.weight_decay,
                     momentum=config.muon_momentum,
@@ -57,6 +88,8 @@ class Optimizers:
         """Update the weights with every learning rate at this share of its peak; forget the gradients."""
         for group in self._groups():
             group["lr"] = group["peak_lr"] * learning_rate_factor
+        for part in self._parts:
+            part.parameter.grad = None if part.of.grad is None else part.of.grad[part.rows]
         for optimizer in self._optimizers:
             optimizer.step()
         self.zero_grad()
@@ -65,6 +98,8 @@ class Optimizers:
         """Forget the gradients."""
         for optimizer in self._optimizers:
             optimizer.zero_grad(set_to_none=True)
+        for part in self._parts:
+            part.of.grad = None
 
     def state(self) -> dict[str, Tensor]:
         """All state as flat tensors: ``"h.0.attn.c_attn.weight/exp_avg"`` and so on."""
