@@ -39,6 +39,26 @@ def test_announced_fetched_and_then_used_without_the_network(hub: Any, capfd: An
     assert capfd.readouterr().err == ""
 
 
+def test_first_one_file_then_all(hub: Any, tmp_path: Path) -> None:
+    """As for a tokenizer, then its model: nothing is fetched twice, and the revision stays the first one."""
+
+    def small(names: Sequence[str]) -> list[str]:
+        return ["config.json"]
+
+    folder = fetch_from_hub(hub.repo, small)
+    assert [path.name for path in folder.iterdir()] == ["config.json"]
+    assert hub.downloads() == ["config.json"]
+    assert fetch_from_hub(hub.repo, choose) == folder
+    assert hub.downloads() == ["config.json", "model.safetensors"]
+    hub.requests.clear()
+    for chosen in (small, choose):
+        assert fetch_from_hub(hub.repo, chosen) == folder
+    assert hub.requests == []
+    (folder / "config.json").write_bytes(b"altered")
+    with pytest.raises(UserError, match="not what was first downloaded"):
+        fetch_from_hub(hub.repo, choose)
+
+
 def test_a_broken_connection_is_resumed_where_it_broke(hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import constants
 

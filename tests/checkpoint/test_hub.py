@@ -5,7 +5,7 @@ import pytest
 
 from gpt2lab.base.errors import UserError
 from gpt2lab.checkpoint import hub
-from gpt2lab.checkpoint.hub import PUBLISHED, resolve, wanted_files
+from gpt2lab.checkpoint.hub import PUBLISHED, model_files, resolve, vocabulary_files
 from gpt2lab.checkpoint.huggingface import load, save
 from gpt2lab.model.gpt import GPT
 from gpt2lab.tokenizer import Tokenizer
@@ -17,7 +17,7 @@ def asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     asked: list[str] = []
 
     def fetch(repo: str, choose: Any) -> Path:
-        assert choose is wanted_files
+        assert choose is model_files
         asked.append(repo)
         return tmp_path / "fetched"
 
@@ -104,7 +104,7 @@ PUBLISHED_GPT2 = [
 
 
 def test_only_what_is_needed_is_fetched() -> None:
-    assert wanted_files(PUBLISHED_GPT2) == [
+    assert model_files(PUBLISHED_GPT2) == [
         "config.json",
         "generation_config.json",
         "merges.txt",
@@ -115,14 +115,23 @@ def test_only_what_is_needed_is_fetched() -> None:
     ]
     shards = [f"model-0000{n}-of-00002.safetensors" for n in (1, 2)]
     index = "model.safetensors.index.json"
-    assert wanted_files(["config.json", index, *shards, "x.bin"]) == ["config.json", *shards, index]
+    assert model_files(["config.json", index, *shards, "x.bin"]) == ["config.json", *shards, index]
 
 
 def test_a_model_without_safetensors() -> None:
     with pytest.raises(UserError, match=r"weights only as pytorch_model\.bin, a pickle.*transformers"):
-        wanted_files(["config.json", "pytorch_model.bin"])
+        model_files(["config.json", "pytorch_model.bin"])
     with pytest.raises(UserError, match="the model has no weights"):
-        wanted_files(["README.md"])
+        model_files(["README.md"])
+
+
+def test_a_tokenizer_alone_does_not_need_the_weights() -> None:
+    files = vocabulary_files(PUBLISHED_GPT2)
+    assert files == [name for name in model_files(PUBLISHED_GPT2) if name != "model.safetensors"]
+    assert vocabulary_files(["vocab.json", "merges.txt"]) == ["merges.txt", "vocab.json"]
+    for too_few in (["config.json"], ["vocab.json", "model.safetensors"]):
+        with pytest.raises(UserError, match="the model has no vocabulary"):
+            vocabulary_files(too_few)
 
 
 def test_a_published_name_from_the_cache_without_a_network(

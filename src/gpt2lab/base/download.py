@@ -45,7 +45,8 @@ def fetch_from_hub(repo: str, choose: Choose) -> Path:
 
     Args:
         repo: the model's id: ``"openai-community/gpt2"``.
-        choose: picks the wanted files; called with the names of all.
+        choose: picks the wanted files; called with the names of all, or of those fetched before, and raises
+            `UserError` where those are not enough.
 
     Raises:
         UserError: the Hub has no such model or cannot be reached, the disk has no room, or a file has not the
@@ -53,21 +54,23 @@ def fetch_from_hub(repo: str, choose: Choose) -> Path:
     """
     home = _home(repo)
     record: _Record | None = read_json(home / _RECORD_NAME) if (home / _RECORD_NAME).exists() else None
-    if record is None or not all((_folder(home, record) / name).exists() for name in record["files"]):
+    wanted = _recorded(choose, record)
+    if record is None or not wanted or not all((_folder(home, record) / name).exists() for name in wanted):
         revision = record["revision"] if record else None
-        fetched = _download(repo, choose, home, revision) or _found_in_cache(home, choose)
+        fetched = _download(repo, choose, home, revision) or _found_in_cache(home, choose, revision)
         if fetched is None:
             raise UserError(
                 f"{repo} is not on this machine, and {_endpoint()} cannot be reached",
                 fix="Go online once and run the same command; or download the model on another machine, copy "
                 "its directory here, and give that directory instead of the name",
             )
-        if record is None:
-            record = fetched
-            write_json(home / _RECORD_NAME, record)
+        wanted = list(fetched["files"])
+        known = record["files"] if record else {}
+        record = {"revision": fetched["revision"], "files": {**fetched["files"], **known}}
+        write_json(home / _RECORD_NAME, record)
     folder = _folder(home, record)
-    for name, expected in record["files"].items():
-        if _sum(folder / name) != expected:
+    for name in wanted:
+        if _sum(folder / name) != record["files"][name]:
             raise UserError(
                 "the file is not what was first downloaded",
                 where=folder / name,
@@ -91,6 +94,14 @@ def _endpoint() -> str:
     return constants.ENDPOINT
 
 
+def _recorded(choose: Choose, record: _Record | None) -> list[str]:
+    """The wanted files among those downloaded before; empty if what is wanted was never downloaded."""
+    try:
+        return list(choose(list(record["files"]))) if record else []
+    except UserError:  # a vocabulary was fetched then, and the weights are wanted now
+        return []
+
+
 def _folder(home: Path, record: _Record) -> Path:
     return home / "snapshots" / record["revision"]
 
@@ -99,12 +110,13 @@ def _sum(path: Path) -> _Sum:
     return {"size": path.stat().st_size, "sha256": sha256_of(path)}
 
 
-def _found_in_cache(home: Path, choose: Choose) -> _Record | None:
-    """What another program has downloaded: its newest revision, if all that is wanted is there."""
+def _found_in_cache(home: Path, choose: Choose, revision: str | None) -> _Record | None:
+    """What another program has downloaded: this revision or its newest, if all that is wanted is there."""
     branch = home / "refs" / "main"
-    if not branch.exists():
-        return None
-    revision = branch.read_text().strip()
+    if revision is None:
+        if not branch.exists():
+            return None
+        revision = branch.read_text().strip()
     folder = home / "snapshots" / revision
     try:
         wanted = choose([path.relative_to(folder).as_posix() for path in folder.rglob("*")])

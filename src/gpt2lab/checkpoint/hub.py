@@ -4,7 +4,7 @@ import difflib
 import fnmatch
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
 
@@ -32,40 +32,7 @@ _SMALL_FILES = (
 )
 
 
-def resolve(name_or_path: str | PathLike[str]) -> Path:
-    """The directory that `name_or_path` means: an existing one, else a published name's, else a Hub id's.
-
-    Raises:
-        UserError: there is no such directory, name or Hub model, or it cannot be downloaded now.
-    """
-    path = Path(name_or_path)
-    if path.is_dir():
-        return path
-    if path.exists():
-        raise UserError(
-            "this is a file, and a model is a directory", where=path, fix="Name the directory it lies in"
-        )
-    name = os.fspath(name_or_path)
-    if name in PUBLISHED:
-        return fetch_from_hub(PUBLISHED[name], wanted_files)
-    if not isinstance(name_or_path, str) or _looks_like_path(name):
-        raise UserError("there is no such directory", where=path, fix="Check the spelling of the path")
-    if _HUB_ID.fullmatch(name):
-        return fetch_from_hub(name, wanted_files)
-    close = difflib.get_close_matches(name.lower(), PUBLISHED, n=2)
-    raise UserError(
-        f"there is no model {name!r}",
-        fix=(f"Did you mean {' or '.join(close)}? " if close else "")
-        + f"Give one of {', '.join(PUBLISHED)}, a Hub id like org/name, or a directory",
-    )
-
-
-def _looks_like_path(name: str) -> bool:
-    """Whether a name with a slash means a directory: `runs/first` does where there is a folder `runs`."""
-    return "/" in name and (_HUB_ID.fullmatch(name) is None or Path(name).parent.is_dir())
-
-
-def wanted_files(names: Sequence[str]) -> list[str]:
+def model_files(names: Sequence[str]) -> list[str]:
     """Of all files of a model on the Hub, those to download; weights only as safetensors.
 
     Raises:
@@ -85,3 +52,56 @@ def wanted_files(names: Sequence[str]) -> list[str]:
             else "Choose another model",
         )
     return sorted([name for name in names if name in _SMALL_FILES] + weights)
+
+
+def vocabulary_files(names: Sequence[str]) -> list[str]:
+    """Of all files of a model on the Hub, those that its tokenizer needs: a few megabytes.
+
+    Raises:
+        UserError: the model has none.
+    """
+    if "tokenizer.json" not in names and not {"vocab.json", "merges.txt"} <= set(names):
+        raise UserError(
+            "the model has no vocabulary: neither tokenizer.json nor vocab.json with merges.txt",
+            fix="Choose another model",
+        )
+    return sorted(name for name in names if name in _SMALL_FILES)
+
+
+def resolve(
+    name_or_path: str | PathLike[str], wanted: Callable[[Sequence[str]], list[str]] = model_files
+) -> Path:
+    """The directory that `name_or_path` means: an existing one, else a published name's, else a Hub id's.
+
+    Args:
+        name_or_path: see above.
+        wanted: which of a Hub model's files are needed: `model_files` or `vocabulary_files`.
+
+    Raises:
+        UserError: there is no such directory, name or Hub model, or it cannot be downloaded now.
+    """
+    path = Path(name_or_path)
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise UserError(
+            "this is a file, and a model is a directory", where=path, fix="Name the directory it lies in"
+        )
+    name = os.fspath(name_or_path)
+    if name in PUBLISHED:
+        return fetch_from_hub(PUBLISHED[name], wanted)
+    if not isinstance(name_or_path, str) or _looks_like_path(name):
+        raise UserError("there is no such directory", where=path, fix="Check the spelling of the path")
+    if _HUB_ID.fullmatch(name):
+        return fetch_from_hub(name, wanted)
+    close = difflib.get_close_matches(name.lower(), PUBLISHED, n=2)
+    raise UserError(
+        f"there is no model {name!r}",
+        fix=(f"Did you mean {' or '.join(close)}? " if close else "")
+        + f"Give one of {', '.join(PUBLISHED)}, a Hub id like org/name, or a directory",
+    )
+
+
+def _looks_like_path(name: str) -> bool:
+    """Whether a name with a slash means a directory: `runs/first` does where there is a folder `runs`."""
+    return "/" in name and (_HUB_ID.fullmatch(name) is None or Path(name).parent.is_dir())

@@ -9,6 +9,7 @@ import tyro
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from gpt2lab.base.errors import UserError
+from gpt2lab.base.files import decode_utf8, read_text
 
 if TYPE_CHECKING:
     from gpt2lab.corpus.documents import Document
@@ -87,8 +88,6 @@ def encode(
         allow_special: read <|endoftext|> in the text as that token, not as text
         pieces: print a line for every token: its id, and the text it stands for in quotes
     """
-    from gpt2lab.base.files import read_text
-
     if text is not None and file is not None:
         raise UserError("there is more than one text", fix="Give TEXT or --file, not both")
     loaded = _load(tokenizer)
@@ -152,24 +151,16 @@ def _counted(texts: Iterator[str]) -> Iterator[str]:
 
 def _load(name: str) -> "Tokenizer":
     """From a path, or from wherever the model of that name is."""
-    from gpt2lab.checkpoint.hub import resolve
+    from gpt2lab.checkpoint.hub import resolve, vocabulary_files
     from gpt2lab.tokenizer import load_tokenizer
 
-    return load_tokenizer(Path(name) if Path(name).exists() else resolve(name))
+    return load_tokenizer(Path(name) if Path(name).exists() else resolve(name, vocabulary_files))
 
 
 def _standard_input() -> str:
     if sys.stdin.isatty():
         print("Reading standard input; end it with Ctrl-D.", file=sys.stderr)
-    data = sys.stdin.buffer.read()
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"not UTF-8 text: byte {error.start:,} is 0x{data[error.start]:02x}",
-            where="standard input",
-            fix="Convert it first, for example with `iconv -f latin1 -t utf-8`",
-        ) from error
+    return decode_utf8(sys.stdin.buffer.read(), "standard input")
 
 
 def _quoted(piece: bytes) -> str:
