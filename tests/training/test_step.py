@@ -1,4 +1,5 @@
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -195,4 +196,5 @@ def test_determinism_is_put_back():
     with determinism(True):
         assert torch.are_deterministic_algorithms_enabled()
         assert not torch.utils.deterministic.fill_uninitialized_memory
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] in (":4096:8", ":16:8")  # or CUDA's products are refused
     assert torch.are_deterministic_algorithms_enabled() == before

@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from gpt2lab.base.errors import UserError
 from gpt2lab.checkpoint import training_state
 from gpt2lab.model.gpt import GPT
 from gpt2lab.training import setup, trainer
-from gpt2lab.training.launch import start
+from gpt2lab.training.launch import go_on, start
 from gpt2lab.training.run import RunFolder
 from gpt2lab.training.step import TrainingStep
 
@@ -127,9 +128,28 @@ def test_a_run_starts_from_the_weights_of_another(tmp_path, make_recipe, train_i
     before, after = of_kind(first, "validation")[-1], of_kind(second, "validation")[0]
     assert after["step"] == 0
     assert after["loss"] == before["loss"]
-    model = setup.initial_model(recipe, torch.device("cpu"))
+    model = setup.initial_model(recipe, None)
     expected = gpt2lab.load(first.path)[0].state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in model.state_dict().items())
+
+
+def test_once_saved_a_run_needs_neither_what_it_started_from_nor_its_folder(
+    tmp_path, make_recipe, train_in, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    train_in(Path("first"), make_recipe())
+    data = make_recipe().data.path
+    Path("shards").symlink_to(data)
+    recipe = make_recipe(init_from="first", data__path="shards", schedule__steps=4, save_every=2)
+    whole = train_in(tmp_path / "whole", recipe)
+    cut = train_in(tmp_path / "cut", recipe)
+    shutil.rmtree(cut.checkpoint(4))
+    shutil.rmtree("first")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    assert go_on(cut.path).finished
+    expected, found = (gpt2lab.load(run.checkpoint(4))[0].state_dict() for run in (whole, cut))
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
 def test_samples_are_asked_for_and_kept(tmp_path, make_recipe):

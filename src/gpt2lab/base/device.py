@@ -12,6 +12,8 @@ import torch
 
 from gpt2lab.base.errors import UserError
 
+_CGROUP = Path("/sys/fs/cgroup")  # where a container's own limits stand (version 2)
+
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 
 
@@ -86,7 +88,7 @@ def cxx_compiler() -> str | None:
 
 
 def available_memory(device: torch.device) -> int:
-    """Bytes that could still be allocated on `device`'s memory."""
+    """Bytes that could still be allocated on `device`, within a container's limit if there is one."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     if device.type == "mps":
@@ -95,7 +97,14 @@ def available_memory(device: torch.device) -> int:
     if not meminfo.exists():  # macOS: assume half of what is installed
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-    return int(fields["MemAvailable"].split()[0]) * 1024
+    available = int(fields["MemAvailable"].split()[0]) * 1024
+    limit = _CGROUP / "memory.max"
+    if not limit.exists() or limit.read_text().strip() == "max":
+        return available
+    statistics = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
+    # File pages not in use are given up when memory is asked for, so they do not count as taken.
+    taken = int((_CGROUP / "memory.current").read_text()) - int(statistics["inactive_file"])
+    return max(0, min(available, int(limit.read_text()) - taken))
 
 
 def peak_memory(device: torch.device) -> int:

@@ -1,5 +1,6 @@
 """Start a run from a recipe, or go on with one from its folder: what `gpt2lab train` and the demo call."""
 
+import dataclasses
 from pathlib import Path
 
 from gpt2lab.base.errors import UserError
@@ -29,13 +30,25 @@ def start(
         raise UserError(
             "this recipe names no data", where="data.path", fix="Give a folder of text or shards: --data.path"
         )
-    run = RunFolder.create(out, recipe)
+    run = RunFolder.create(out, _wherever_started(recipe))
     try:
         return go_on(out, sampler=sampler)
     except UserError:
         if run.facts() is None:  # not one step was taken: leave the folder free for the mended command
             run.discard()
         raise
+
+
+def _wherever_started(recipe: Recipe) -> Recipe:
+    """With the full paths of what lies on this disk: the run can then be resumed from any folder."""
+
+    def full(name: str) -> str:
+        return str(Path(name).absolute()) if name and Path(name).exists() else name
+
+    data = dataclasses.replace(
+        recipe.data, path=full(recipe.data.path), tokenizer=full(recipe.data.tokenizer)
+    )
+    return dataclasses.replace(recipe, data=data, init_from=full(recipe.init_from))
 
 
 def go_on(folder: Path, *, sampler: Sampler | None = None) -> TrainingResult:

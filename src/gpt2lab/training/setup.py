@@ -1,10 +1,12 @@
 """What a run needs before its first step: device, precision, model, data, micro-batch, compiled or not."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from gpt2lab.base.device import available_memory, bf16_is_fast, cxx_compiler, pick_device
 from gpt2lab.base.errors import UserError
@@ -33,7 +35,13 @@ class Session:
     notes: list[str]
 
 
-def build_session(recipe: Recipe, data: Path, tokenizer: Tokenizer | None, earlier: Facts | None) -> Session:
+def build_session(
+    recipe: Recipe,
+    data: Path,
+    tokenizer: Tokenizer | None,
+    earlier: Facts | None = None,
+    weights: Mapping[str, Tensor] | None = None,
+) -> Session:
     """Everything between reading a recipe and the first step.
 
     Args:
@@ -41,6 +49,7 @@ def build_session(recipe: Recipe, data: Path, tokenizer: Tokenizer | None, earli
         data: folder of token shards.
         tokenizer: the vocabulary the shards should belong to, if at hand.
         earlier: what was decided when this run first started, if it is being resumed.
+        weights: those of the checkpoint to go on from, if there is one.
 
     Raises:
         UserError: no such device; shards and vocabulary do not fit; `init_from` is of another shape;
@@ -59,7 +68,7 @@ def build_session(recipe: Recipe, data: Path, tokenizer: Tokenizer | None, earli
         TokenDataset.open(data, split, vocab_size=vocab_size, tokenizer_fingerprint=fingerprint)
         for split in ("train", "val")
     )
-    model = initial_model(recipe, device).train()
+    model = initial_model(recipe, weights).to(device).train()
     dtype = _dtype(recipe, device)
     step = TrainingStep(
         model,
@@ -96,15 +105,20 @@ def _dtype(recipe: Recipe, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if recipe.precision == "bfloat16" else torch.float32
 
 
-def initial_model(recipe: Recipe, device: torch.device) -> GPT:
-    """The weights a run starts from: drawn by the seed, or those of `init_from`.
+def initial_model(recipe: Recipe, weights: Mapping[str, Tensor] | None) -> GPT:
+    """The model to start or go on with: `weights`, else those of `init_from`, else drawn by the seed.
+
+    On the CPU whatever the device to train on, so that a seed means the same weights everywhere.
 
     Raises:
         UserError: `init_from` has another shape than the recipe's model.
     """
+    model = GPT(recipe.model)
+    if weights is not None:
+        model.load_state_dict(weights)
+        return model
     if not recipe.init_from:
-        # Drawn on the CPU whatever the device, so that a seed means the same weights everywhere.
-        return GPT(recipe.model).initialise(torch.Generator().manual_seed(recipe.seed)).to(device)
+        return model.initialise(torch.Generator().manual_seed(recipe.seed))
     source, _ = load(recipe.init_from)
     if _without_dropout(source.config) != _without_dropout(recipe.model):
         raise UserError(
@@ -112,9 +126,8 @@ def initial_model(recipe: Recipe, device: torch.device) -> GPT:
             where=recipe.init_from,
             fix=f"Give the recipe the same [model]; it has {recipe.model}",
         )
-    model = GPT(recipe.model)
     model.load_state_dict(source.state_dict())
-    return model.to(device)
+    return model
 
 
 def _without_dropout(config: ModelConfig) -> ModelConfig:

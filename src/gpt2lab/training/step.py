@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -36,11 +37,14 @@ def compiled_loss() -> LossFunction:
 def determinism(on: bool) -> Iterator[None]:
     """Let PyTorch use only kernels that give the same bits every time; restores the setting afterwards.
 
-    Compiled CPU code needs this too. Filling fresh memory with NaN, which PyTorch adds to hunt for reads of
-    uninitialised memory, would cost time and change nothing, so it is left off.
+    Compiled CPU code needs this too. On an NVIDIA GPU cuBLAS must have been told of a fixed workspace before
+    its first product, or PyTorch refuses to call it. Filling fresh memory with NaN, which PyTorch adds to
+    find reads of uninitialised memory, would cost time and change nothing, so it is left off.
     """
     before = torch.are_deterministic_algorithms_enabled()
     filled_before = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    if on:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(on)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:

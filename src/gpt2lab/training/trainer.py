@@ -15,9 +15,9 @@ from pathlib import Path
 
 from gpt2lab.base.device import peak_memory
 from gpt2lab.base.errors import UserError
-from gpt2lab.checkpoint.huggingface import load, save
+from gpt2lab.checkpoint.huggingface import save
 from gpt2lab.checkpoint.runs import checkpoint_folders
-from gpt2lab.checkpoint.training_state import TrainingState, load_training_state
+from gpt2lab.checkpoint.training_state import TrainingState
 from gpt2lab.data.evaluation_windows import sequential_windows
 from gpt2lab.model.gpt import GPT
 from gpt2lab.tokenizer import Tokenizer
@@ -25,6 +25,7 @@ from gpt2lab.training.facts import Facts
 from gpt2lab.training.interrupt import StopRequest, stop_on_signal
 from gpt2lab.training.live import LiveView
 from gpt2lab.training.recipe import Recipe
+from gpt2lab.training.restore import Saved, newest_whole_checkpoint
 from gpt2lab.training.run import RunFolder
 from gpt2lab.training.schedule import learning_rate_factor
 from gpt2lab.training.setup import Session, build_session
@@ -74,12 +75,15 @@ def train(
     with determinism(not recipe.fast), stop_on_signal() as stop:
         started_with = run.facts()
         earlier = Facts.from_json(started_with) if started_with else None
-        session = build_session(recipe, data, tokenizer, earlier)
+        saved, notes = newest_whole_checkpoint(run)
+        session = build_session(recipe, data, tokenizer, earlier, saved.weights if saved else None)
+        session.notes += notes
         if earlier is None:
             run.save_facts(session.facts.to_json())
-        loop = _Loop(run, recipe, session, tokenizer, sampler)
-        if earlier is not None:
+        else:
             session.notes += [f"not bit-identical from here: {d}" for d in earlier.differences(session.facts)]
+        loop = _Loop(run, recipe, session, tokenizer, sampler)
+        loop.restore(saved)
         return loop.go(stop)
 
 
@@ -99,13 +103,21 @@ class _Loop:
         self.schedule = dataclasses.replace(recipe.schedule, steps=session.facts.steps)
         self.position = Position()
         self._last_validation = (-1, math.inf)  # step and loss
+        self._unlogged: list[float] = []  # seconds of the steps since the last row, nothing else counted
         self.bytes_of_token_V = None
         if tokenizer is not None:
             self.bytes_of_token_V = bytes_of_tokens(tokenizer)
 
+    def restore(self, saved: Saved | None) -> None:
+        """Stand where `saved` was taken; without it, at the beginning."""
+        if saved is not None:
+            self.session.step.optimizers.load_state(dict(saved.optimizer_state))
+            self.position = Position(**saved.position)
+            self.session.notes.append(f"resumed after step {self.position.step:,}")
+        self.run.cut_metrics(self.position.step if self.position.step else None)
+
     def go(self, stop: StopRequest) -> TrainingResult:
         """The loop itself."""
-        self._restore()
         position, steps = self.position, self.schedule.steps
         with LiveView(position.step, steps) as self.live:
             for note in self.session.notes:
@@ -113,7 +125,6 @@ class _Loop:
             self._clock = time.monotonic() - position.seconds
             if position.step == 0:
                 self._validate()
-            self._logged_at, self._logged_step = time.monotonic(), position.step
             while position.step < steps:
                 self._take_step()
                 done, stopping = position.step == steps, bool(stop)
@@ -132,7 +143,9 @@ class _Loop:
         """Take one step; log it when due; stop the run when steps keep failing."""
         position = self.position
         factor = learning_rate_factor(position.step, self.schedule)
+        started = time.monotonic()
         outcome = self.session.step.take(position.step, factor)
+        self._unlogged.append(time.monotonic() - started)
         position.step += 1
         position.seconds = time.monotonic() - self._clock
         if outcome.skipped:
@@ -144,8 +157,6 @@ class _Loop:
 
     def _log(self, outcome: StepOutcome, factor: float) -> None:
         position = self.position
-        now = time.monotonic()
-        tokens = (position.step - self._logged_step) * self.recipe.batch_tokens
         row = {
             "kind": "train",
             "step": position.step,
@@ -153,11 +164,11 @@ class _Loop:
             "loss": outcome.loss,
             "lr": self.recipe.optimizer.learning_rate * factor,
             "grad_norm": outcome.gradient_norm,
-            "tokens_per_s": tokens / (now - self._logged_at),
+            "tokens_per_s": len(self._unlogged) * self.recipe.batch_tokens / sum(self._unlogged),
             "seconds": position.seconds,
             "memory_bytes": peak_memory(self.session.step.device),
         }
-        self._logged_at, self._logged_step = now, position.step
+        self._unlogged.clear()
         self.run.add_metrics(row)
         self.live.step_done(row)
 
@@ -210,23 +221,3 @@ class _Loop:
         folder = self.run.checkpoint(position.step)
         save(self.session.model, self.tokenizer, folder, training_state=state)
         self.run.prune(position.best_step)
-
-    def _restore(self) -> None:
-        """Put the newest whole checkpoint's state into the session; without one, start from the beginning."""
-        for folder in reversed(checkpoint_folders(self.run.path)):
-            try:
-                model, _ = load(folder)
-                state = load_training_state(folder)
-            except UserError as error:
-                aside = self.run.set_aside(folder).name
-                note = (
-                    f"{error} Set aside as {aside}; going on from the checkpoint before it, if there is one"
-                )
-                self.session.notes.append(note)
-                continue
-            self.session.model.load_state_dict(model.state_dict())
-            self.session.step.optimizers.load_state(dict(state.tensors))
-            self.position = Position(**state.facts)
-            self.session.notes.append(f"resumed after step {self.position.step:,}")
-            break
-        self.run.cut_metrics(self.position.step if self.position.step else None)
