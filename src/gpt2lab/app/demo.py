@@ -109,8 +109,10 @@ def _documents(folder: Path) -> list[Document]:
         clean, _ = clean_documents(read, paragraph_rules=PARAGRAPH_RULES, document_rules=DOCUMENT_RULES)
         distinct = remove_duplicates(clean)
         unrepeated = remove_repeated_paragraphs(distinct.kept)
+        # A document whose paragraphs mostly stand elsewhere may be too short to keep now.
+        kept, _ = clean_documents(unrepeated.kept, document_rules=DOCUMENT_RULES)
         with atomic_folder(folder) as temporary:
-            write_documents(temporary / "documents.jsonl", unrepeated.kept)
+            write_documents(temporary / "documents.jsonl", kept)
             counts = {
                 "documents_read": len(read),
                 "bytes_read": _size(read),

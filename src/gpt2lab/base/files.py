@@ -30,6 +30,12 @@ def disk_errors_explained(path: Path) -> Iterator[None]:
                 where=path,
                 fix="Free some space, or write to another disk, and run the same command again",
             ) from error
+        if error.errno == errno.EFBIG:
+            raise UserError(
+                "the file grows larger than this disk or `ulimit -f` allows; what was there is untouched",
+                where=path,
+                fix="Raise the limit, or write to another disk, and run the same command again",
+            ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise UserError(
                 "cannot write here: permission denied", where=path, fix="Choose a folder you may write to"
@@ -122,6 +128,22 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def decode_utf8(data: bytes, where: str | Path) -> str:
+    """The text that `data`, which came from `where`, spells.
+
+    Raises:
+        UserError: it is not UTF-8 (the first bad byte is named).
+    """
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"not UTF-8 text: byte {error.start:,} is 0x{data[error.start]:02x}",
+            where=where,
+            fix="Convert it first, for example with `iconv -f latin1 -t utf-8`",
+        ) from error
+
+
 def read_text(path: Path) -> str:
     """Read UTF-8 text.
 
@@ -129,13 +151,7 @@ def read_text(path: Path) -> str:
         UserError: there is no such file, or its bytes are not UTF-8 (the first bad byte is named).
     """
     try:
-        return path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"not UTF-8 text: byte {error.start:,} is 0x{error.object[error.start]:02x}",
-            where=path,
-            fix="Convert it first, for example with `iconv -f latin1 -t utf-8`",
-        ) from error
+        return decode_utf8(path.read_bytes(), path)
     except FileNotFoundError as error:
         raise UserError("no such file", where=path, fix="Check the spelling of the path") from error
     except IsADirectoryError as error:

@@ -13,7 +13,7 @@ import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, UseAppendAction, arg
 
 from gpt2lab.base.errors import UserError
-from gpt2lab.base.files import read_text
+from gpt2lab.base.files import decode_utf8, read_text
 from gpt2lab.generation.options import SamplingOptions, fresh_seed
 
 if TYPE_CHECKING:
@@ -117,23 +117,12 @@ def _given_prompt(args: Arguments) -> str | None:
     if args.interactive:
         return None
     if args.prompt:
-        return _as_utf8(os.fsencode(" ".join(args.prompt)), "prompt")
+        return decode_utf8(os.fsencode(" ".join(args.prompt)), "prompt")
     if args.prompt_file is not None:
         return read_text(args.prompt_file).removesuffix("\n")
     if sys.stdin.isatty():
         return None
-    return _as_utf8(sys.stdin.buffer.read(), "standard input").removesuffix("\n")
-
-
-def _as_utf8(data: bytes, where: str) -> str:
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"not UTF-8 text: byte {error.start:,} is 0x{data[error.start]:02x}",
-            where=where,
-            fix="Convert it first, for example with `iconv -f latin1 -t utf-8`",
-        ) from error
+    return decode_utf8(sys.stdin.buffer.read(), "standard input").removesuffix("\n")
 
 
 def _lines() -> Iterator[str]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from gpt2lab.base.errors import UserError
+from gpt2lab.base.groups import groups_of_size
 from gpt2lab.base.progress import Progress
 from gpt2lab.corpus.documents import Document, read_documents
 from gpt2lab.data.manifest import Manifest, load_manifest
@@ -57,7 +58,7 @@ def build_shards(
         Progress(None, "tokenising", "documents") as progress,
     ):
         counts = dict.fromkeys(SPLITS, 0)
-        for batch in _batches(documents):
+        for batch in groups_of_size(documents, _characters, _BATCH_CHARS):
             tokens = tokenizer.encode_batch([document.text for document in batch])
             for document, ids in zip(batch, tokens, strict=True):
                 split = split_of(document.id, validation_fraction)
@@ -150,15 +151,5 @@ def _fraction_that_holds_some_out(pieces: Sequence[Document], fraction: float) -
     return high
 
 
-def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    """Lists of documents of about `_BATCH_CHARS` characters."""
-    batch: list[Document] = []
-    size = 0
-    for document in documents:
-        batch.append(document)
-        size += len(document.text)
-        if size >= _BATCH_CHARS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
+def _characters(document: Document) -> int:
+    return len(document.text)

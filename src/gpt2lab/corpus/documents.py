@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from gpt2lab.base.errors import UserError
-from gpt2lab.base.files import atomic_file
+from gpt2lab.base.files import atomic_file, decode_utf8
 
 TEXT_SUFFIXES = (".txt", ".md")
 LINES_SUFFIX = ".jsonl"
@@ -144,7 +144,7 @@ def _read_file(file: Path, name: str) -> Iterator[Document]:
             if _kind_of(file) == LINES_SUFFIX:
                 yield from _read_lines(stream, file, name)
             else:
-                text = _decode(stream.read(), where=str(file)).removeprefix("\ufeff")
+                text = decode_utf8(stream.read(), file).removeprefix("\ufeff")
                 yield Document(name, text, str(file))
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
         raise UserError(
@@ -156,21 +156,10 @@ def _read_file(file: Path, name: str) -> Iterator[Document]:
         raise UserError("no permission to read this", where=file, fix="Check who may read it") from error
 
 
-def _decode(data: bytes, where: str) -> str:
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"not UTF-8 text: byte {error.start:,} is 0x{data[error.start]:02x}",
-            where=where,
-            fix="Convert it first, for example with `iconv -f latin1 -t utf-8`",
-        ) from error
-
-
 def _read_lines(stream: IO[bytes], file: Path, name: str) -> Iterator[Document]:
     for number, line in enumerate(stream, 1):
         where = f"{file}:{number}"
-        decoded = _decode(line, where).removeprefix("\ufeff").strip()
+        decoded = decode_utf8(line, where).removeprefix("\ufeff").strip()
         if decoded:
             identity, text = _parse_record(decoded, where)
             yield Document(f"{name}:{number}" if identity is None else identity, text, where)

@@ -6,13 +6,14 @@ has encoded a handful of hard strings as tiktoken does; else, or where it is mis
 
 import json
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
 
+from gpt2lab.base.groups import groups_of_size
 from gpt2lab.tokenizer.base import TokenArray, without_lone_surrogates
 from gpt2lab.tokenizer.vocabulary import Vocabulary
 from gpt2lab.tokenizer.vocabulary_files import tokenizer_json
@@ -70,27 +71,13 @@ def in_groups(encode_group: Callable[[list[str]], list[R]]) -> Callable[[Sequenc
     """Spread `encode_group`, which must release Python's lock, over threads, some megabytes a call."""
 
     def encode_batch(texts: Sequence[str]) -> list[R]:
-        groups = list(_groups(texts))
+        groups = list(groups_of_size(texts, len, _GROUP_CHARACTERS))
         if len(groups) < 2:
             return encode_group(list(texts))
         with ThreadPoolExecutor() as threads:
             return [tokens for group in threads.map(encode_group, groups) for tokens in group]
 
     return encode_batch
-
-
-def _groups(texts: Sequence[str]) -> Iterator[list[str]]:
-    """Successive texts, about `_GROUP_CHARACTERS` together."""
-    group: list[str] = []
-    n_characters = 0
-    for text in texts:
-        group.append(text)
-        n_characters += len(text)
-        if n_characters >= _GROUP_CHARACTERS:
-            yield group
-            group, n_characters = [], 0
-    if group:
-        yield group
 
 
 def _fastokens(by_rank: Vocabulary, id_of_rank: TokenArray) -> Callable[[Sequence[str]], list[TokenArray]]:
