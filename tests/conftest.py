@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 
 # How long an example takes says nothing on a busy machine.
@@ -19,3 +20,9 @@ def test_data() -> Path:
     if not folder:
         pytest.skip("GPT2LAB_TEST_DATA is not set: public vocabularies, books and goldens are not at hand")
     return Path(folder)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Tiny matrices: a second thread only waits, above all on a busy machine."""
+    torch.set_num_threads(1)

@@ -5,12 +5,15 @@ import random
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 
 from gpt2lab.cli.main import main
+from gpt2lab.model.gpt import GPT
 from gpt2lab.tokenizer import train_bpe
+from gpt2lab.training.recipe import load_recipe, recipe_names
 from gpt2lab.training.run import RunFolder
 
 RECIPE = """
@@ -103,9 +106,16 @@ def test_a_dry_run_shows_the_recipe_and_starts_nothing(capsys, here):
     assert sorted(here.rglob("*")) == before
 
 
-def test_a_dry_run_of_a_shipped_recipe_needs_no_data(capsys):
-    assert main(["train", "demo", "--dry-run"]) == 0
-    assert "[model]" in capsys.readouterr().out
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_dry_run_of_a_shipped_recipe_needs_no_data_and_is_a_recipe_itself(capsys, tmp_path, name):
+    assert main(["train", name, "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    n_parameters = sum(p.numel() for p in GPT(load_recipe(name).model).parameters())
+    assert f"# parameters:                    {n_parameters:,}\n" in shown
+    (tmp_path / "shown.toml").write_text(shown)
+    assert replace(load_recipe(str(tmp_path / "shown.toml")), summary="") == replace(
+        load_recipe(name), summary=""
+    )
 
 
 def test_help_names_every_field_with_the_recipes_own_value(capsys, monkeypatch):

@@ -9,15 +9,6 @@ from gpt2lab.tokenizer import WordLevelTokenizer, train_bpe
 from gpt2lab.tokenizer.vocabulary import Vocabulary
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread():
-    """Tiny matrices: a second thread only waits, above all on a busy machine."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n_threads)
-
-
 @pytest.fixture(scope="session")
 def tokenizer():
     """GPT-2's kind; of its longer tokens some are words, some parts of characters, some both."""

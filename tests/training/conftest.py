@@ -5,7 +5,6 @@ import os
 import random
 
 import pytest
-import torch
 
 from gpt2lab.corpus.build import prepare
 from gpt2lab.model.config import ModelConfig
@@ -15,15 +14,6 @@ from gpt2lab.training.recipe import DataConfig, OptimizerConfig, Recipe, Schedul
 from gpt2lab.training.run import RunFolder
 
 TIMING_FIELDS = ("tokens_per_s", "seconds", "memory_bytes")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread():
-    """Tiny matrices: a second thread only waits, above all on a busy machine."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n_threads)
 
 
 @pytest.fixture(scope="session")

@@ -234,6 +234,8 @@ def test_a_run_that_dies_without_saving_repeats_what_it_lost(
             patch.setattr(TrainingStep, "take", take)
             path = tmp_path / "died"
             train_in(path, None if path.exists() else recipe)
+        with RunFolder(path).metrics_path.open("a") as file:
+            file.write('{"kind": "train", "st')  # killed while writing a line
     resumed = train_in(tmp_path / "died")
     assert final_bytes(resumed, 6) == final_bytes(whole, 6)
     assert timeless(resumed) == timeless(whole)
@@ -440,7 +442,7 @@ def test_a_signal_saves_says_how_to_go_on_and_exits_with_130(tmp_path, make_reci
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["eager-float32", "compiled-bfloat16"])
+@pytest.mark.parametrize("mode", ["eager-float32", "eager-bfloat16", "compiled-float32", "compiled-bfloat16"])
 def test_kill_9_at_random_moments(mode, environment):
     if mode.startswith("compiled"):
         from gpt2lab.base.device import cxx_compiler

@@ -7,6 +7,7 @@ where it was:
     tokenizer/    a byte-level BPE vocabulary learned from the training documents
     shards/       training and held-out tokens
     run/          the training run
+    loss.png      its loss curve
     report.html   what came of it, for people; report.json, the same for programs
 """
 
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
+from gpt2lab.app.plots import loss_plot
 from gpt2lab.app.report import DataFacts, DemoReport, Sample, VocabularyFacts, write_report
 from gpt2lab.app.sampler import write_sample
 from gpt2lab.audit.copying import TrainingText
@@ -77,6 +79,7 @@ def run_demo(out: Path, recipe: Recipe) -> DemoReport:
     report = stages.run("measuring and writing", lambda: _report(out, run, training, held_out, tokenizer))
     report = dataclasses.replace(report, stage_seconds=stages.seconds)
     write_json(out / "report.json", dataclasses.asdict(report))
+    loss_plot(report.metrics, out / "loss.png")
     write_report(report, out / "report.html")
     return report
 

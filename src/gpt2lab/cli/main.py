@@ -8,7 +8,7 @@ import gpt2lab
 from gpt2lab.base.errors import UserError
 
 _VERBS = {
-    "demo": "text to talking model in minutes: embedded English, no network, an HTML report",
+    "demo": "from text to a talking model in minutes, with a report; no network",
     "doctor": "what this machine has, what fits on it, what is missing",
     "train": "train a model from a recipe, or go on with a run",
     "generate": "write text with a model",
@@ -61,7 +61,7 @@ usage: gpt2lab COMMAND ...        (gpt2lab COMMAND --help explains one)
 {verbs}
 
 start here:
-  gpt2lab demo                                    watch a small GPT-2 learn English and speak it
-  gpt2lab train laptop-10m --data.path texts/     train on your own folder of text
-  gpt2lab generate runs/laptop-10m "Once upon"    let it write
-  gpt2lab generate gpt2 "Once upon" --top-k 40    the published GPT-2 (downloads 0.5 GB once)"""
+  gpt2lab demo                                   a small GPT-2 learns English
+  gpt2lab train laptop-10m --data.path texts/    train on your folder of text
+  gpt2lab generate runs/laptop-10m "Once upon"   let it write
+  gpt2lab generate gpt2 "Once upon" --top-k 40   the published GPT-2 (0.5 GB)"""

@@ -98,9 +98,12 @@ def _start(what: str, rest: list[str]) -> int:
 
 
 def _report(folder: Path, result: object) -> int:
+    from gpt2lab.app.plots import loss_plot
+    from gpt2lab.training.run import RunFolder
     from gpt2lab.training.trainer import TrainingResult
 
     assert isinstance(result, TrainingResult)
+    loss_plot(RunFolder(folder).metrics(), folder / "loss.png")
     if result.finished:
         print(f'Done. Let it write: gpt2lab generate {folder} "Once upon a time"')
         return 0
