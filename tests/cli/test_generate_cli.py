@@ -208,7 +208,7 @@ def spawn():
 
 
 def test_a_reader_that_leaves_is_no_error(spawn):
-    process = spawn("the", "--max-new-tokens", "100000")
+    process = spawn("the", "--max-new-tokens", "100000", "--temperature", "0")
     process.stdout.read(100)
     process.stdout.close()
     errors = process.stderr.read()
@@ -218,7 +218,7 @@ def test_a_reader_that_leaves_is_no_error(spawn):
 
 
 def test_ctrl_c_ends_with_130_and_whole_lines(spawn):
-    process = spawn("the", "--max-new-tokens", "1000000")
+    process = spawn("the", "--max-new-tokens", "1000000", "--temperature", "0")
     assert process.stdout.read(3) == b"the"
     process.send_signal(signal.SIGINT)
     out, errors = process.communicate(timeout=60)

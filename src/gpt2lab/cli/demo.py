@@ -18,7 +18,7 @@ class Arguments:
 
     out: Path = Path("runs/demo")
     """the demo's folder"""
-    minutes: float = 2.55
+    minutes: float = 2.5
     """how long to train; the number of steps follows from this machine's speed"""
     steps: int = 0
     """train exactly this many steps instead, for a result that can be had again bit for bit"""
