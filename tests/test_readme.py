@@ -108,3 +108,14 @@ def test_every_link_leads_somewhere():
     for page in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"):
         for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text(encoding="utf-8")):
             assert target.startswith("https://") or (ROOT / target).exists(), (page, target)
+
+
+def test_the_architecture_page_lists_every_file_and_no_other():
+    page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").split("## Every file")[1]
+    floors = re.split(r"^### ", page, flags=re.MULTILINE)[1:]
+    listed = {
+        (floor.split()[0], name) for floor in floors for name in re.findall(r"^- `(\w+\.py)`", floor, re.M)
+    }
+    package = ROOT / "src" / "gpt2lab"
+    there = {(path.parent.name, path.name) for path in package.glob("*/*.py") if path.name != "__init__.py"}
+    assert listed == there
