@@ -366,9 +366,16 @@ def test_a_really_full_disk(tmp_path, make_recipe, train_in):
 def test_minutes_set_the_steps_and_leave_the_weights_as_initialised(
     tmp_path, make_recipe, train_in, monkeypatch, with_dropout, final_bytes, timeless
 ):
-    clock = iter([100.0, 100.0 + 10 * 1.5])  # ten timed steps of 1.5 seconds
+    now, take = 100.0, TrainingStep.take
+
+    def slow_take(self, step, factor):
+        nonlocal now
+        now += 1.5
+        return take(self, step, factor)
+
     with monkeypatch.context() as patch:
-        patch.setattr(setup.time, "perf_counter", lambda: next(clock))
+        patch.setattr(setup.time, "perf_counter", lambda: now)
+        patch.setattr(TrainingStep, "take", slow_take)
         timed = train_in(tmp_path / "timed", make_recipe(minutes=0.2, **with_dropout))
     assert timed.facts()["steps"] == 8
     asked = train_in(tmp_path / "asked", make_recipe(schedule__steps=8, **with_dropout))

@@ -10,6 +10,11 @@ from gpt2lab.base.progress import format_bytes, format_duration
 _PLAIN_EVERY_S = 10.0
 
 
+def say(text: str) -> None:
+    """Print a line about a run that has no `LiveView` yet."""
+    print(text, file=sys.stderr, flush=True)
+
+
 class LiveView:
     """Shows rows of metrics as they come.
 
@@ -47,7 +52,12 @@ class LiveView:
         if self._terminal:
             self._bar.stop()
 
-    def step_done(self, row: dict[str, Any]) -> None:
+    def step_done(self, step: int) -> None:
+        """Move the bar, where there is one."""
+        if self._terminal:
+            self._bar.update(self._task, completed=step)
+
+    def logged(self, row: dict[str, Any]) -> None:
         """Show a row of kind ``train``."""
         done = row["step"] - self._first_step
         left = (time.monotonic() - self._started) / done * (self._steps - row["step"])
@@ -57,7 +67,7 @@ class LiveView:
             f"{format_duration(left)} left"
         )
         if self._terminal:
-            self._bar.update(self._task, completed=row["step"], description=text)
+            self._bar.update(self._task, description=text)
         elif time.monotonic() - self._last_plain >= _PLAIN_EVERY_S or row["step"] == self._steps:
             self._last_plain = time.monotonic()
             self.say(f"step {row['step']:,}/{self._steps:,}  {text}")
@@ -76,4 +86,4 @@ class LiveView:
         if self._terminal:
             self._bar.console.print(text, markup=False, highlight=False)
         else:
-            print(text, file=sys.stderr, flush=True)
+            say(text)

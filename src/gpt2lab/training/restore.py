@@ -10,6 +10,7 @@ from gpt2lab.base.errors import UserError
 from gpt2lab.checkpoint.huggingface import load
 from gpt2lab.checkpoint.runs import checkpoint_folders
 from gpt2lab.checkpoint.training_state import load_training_state
+from gpt2lab.training.live import say
 from gpt2lab.training.run import RunFolder
 
 
@@ -22,18 +23,15 @@ class Saved:
     position: Mapping[str, Any]
 
 
-def newest_whole_checkpoint(run: RunFolder) -> tuple[Saved | None, list[str]]:
-    """The newest whole checkpoint, if there is one; damaged ones are set aside, with a note each."""
-    notes = []
+def newest_whole_checkpoint(run: RunFolder) -> Saved | None:
+    """The newest whole checkpoint, if there is one; damaged ones are set aside, and it is said."""
     for folder in reversed(checkpoint_folders(run.path)):
         try:
             model, _ = load(folder)
             state = load_training_state(folder)
         except UserError as error:
             aside = run.set_aside(folder).name
-            notes.append(
-                f"{error} Set aside as {aside}; going on from the checkpoint before it, if there is one"
-            )
+            say(f"{error} Set aside as {aside}; going on from the checkpoint before it, if there is one")
             continue
-        return Saved(model.state_dict(), state.tensors, state.facts), notes
-    return None, notes
+        return Saved(model.state_dict(), state.tensors, state.facts)
+    return None

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gpt2lab.base.device import available_memory, bf16_is_fast, cxx_compiler, pick_device
 from gpt2lab.base.errors import UserError
+from gpt2lab.base.progress import format_duration
 from gpt2lab.checkpoint.huggingface import load
 from gpt2lab.data.dataset import TokenDataset
 from gpt2lab.data.loader import BatchLoader
@@ -17,22 +18,22 @@ from gpt2lab.model.config import ModelConfig, count_parameters
 from gpt2lab.model.gpt import GPT
 from gpt2lab.tokenizer import Tokenizer
 from gpt2lab.training.facts import Facts
+from gpt2lab.training.live import say
 from gpt2lab.training.optimizer import Optimizers
 from gpt2lab.training.recipe import Recipe
 from gpt2lab.training.step import TrainingStep, compiled_loss, summed_loss
 
-_WARM_STEPS, _TIMED_STEPS = 3, 10  # for `minutes`
+_TIMED_STEPS, _TIMED_SECONDS = 30, 4.0  # for `minutes`: as many steps, unless they take longer
 
 
 @dataclass
 class Session:
-    """A run ready to take steps. `notes` are things its user should know."""
+    """A run ready to take steps."""
 
     facts: Facts
     model: GPT
     step: TrainingStep
     held_out: TokenDataset
-    notes: list[str]
 
 
 def build_session(
@@ -79,14 +80,15 @@ def build_session(
         clip_norm=recipe.optimizer.clip_norm,
         dtype=dtype,
     )
-    notes = [] if recipe.compile == "off" else _compile(step, required=recipe.compile == "on")
+    if recipe.compile != "off":
+        _compile(step, required=recipe.compile == "on")
     steps = recipe.schedule.steps
     if earlier:
         steps = earlier.steps
     elif recipe.minutes:
         steps = max(1, round(60 * recipe.minutes / seconds_a_step(step)))
         step.optimizers = Optimizers(model, recipe.optimizer)  # without the memory of the timed steps
-        notes.append(f"{recipe.minutes:g} minutes are about {steps:,} steps on this machine")
+        say(f"{recipe.minutes:g} minutes are about {steps:,} steps on this machine")
     facts = Facts.here(
         device,
         steps=steps,
@@ -96,7 +98,7 @@ def build_session(
         parameters=count_parameters(recipe.model),
         data_fingerprint=training.fingerprint,
     )
-    return Session(facts, model, step, held_out, notes)
+    return Session(facts, model, step, held_out)
 
 
 def _dtype(recipe: Recipe, device: torch.device) -> torch.dtype:
@@ -152,15 +154,22 @@ def fitting_micro_batch(recipe: Recipe, device: torch.device) -> int:
     return max(n for n in divisors if n <= limit)
 
 
-def _compile(step: TrainingStep, *, required: bool) -> list[str]:
-    """Compile the step and try it once; returns notes on why it was left uncompiled, if it was."""
+def _compile(step: TrainingStep, *, required: bool) -> None:
+    """Compile the step and try it once; where that fails, leave it uncompiled and say why.
+
+    Raises:
+        UserError: it failed and is `required`.
+    """
     if step.device.type == "cpu" and cxx_compiler() is None:
         reason = "there is no C++ compiler"
     else:
+        say("compiling the training step; a later run of the same shape finds it in a cache")
+        started = time.perf_counter()
         try:
             step.loss = compiled_loss()
             step.rehearse()
-            return []
+            say(f"compiled in {format_duration(time.perf_counter() - started)}")
+            return
         except Exception as error:  # the compiler stack raises many kinds, and training can go on without it
             step.loss = summed_loss
             reason = f"torch.compile failed ({str(error).strip().splitlines()[0]})"
@@ -168,14 +177,15 @@ def _compile(step: TrainingStep, *, required: bool) -> list[str]:
         raise UserError(
             reason, where="--compile on", fix="Install g++ and Python's headers, or use --compile auto"
         )
-    return [f"not compiled, so slower: {reason}"]
+    say(f"not compiled, so slower: {reason}")
 
 
 def seconds_a_step(step: TrainingStep) -> float:
     """How long a step takes on this machine, timed with every weight left as it is (a rate of zero)."""
-    for number in range(_WARM_STEPS):
-        step.take(number, 0.0)
-    started = time.perf_counter()
-    for number in range(_TIMED_STEPS):
-        step.take(number, 0.0)
-    return (time.perf_counter() - started) / _TIMED_STEPS
+    say("timing some steps")
+    step.take(0, 0.0)  # the first one also finds memory
+    taken, started = 0, time.perf_counter()
+    while taken < _TIMED_STEPS and time.perf_counter() - started < _TIMED_SECONDS:
+        step.take(taken, 0.0)
+        taken += 1
+    return (time.perf_counter() - started) / taken

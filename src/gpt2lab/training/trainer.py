@@ -23,7 +23,7 @@ from gpt2lab.model.gpt import GPT
 from gpt2lab.tokenizer import Tokenizer
 from gpt2lab.training.facts import Facts
 from gpt2lab.training.interrupt import StopRequest, stop_on_signal
-from gpt2lab.training.live import LiveView
+from gpt2lab.training.live import LiveView, say
 from gpt2lab.training.recipe import Recipe
 from gpt2lab.training.restore import Saved, newest_whole_checkpoint
 from gpt2lab.training.run import RunFolder
@@ -75,13 +75,13 @@ def train(
     with determinism(not recipe.fast), stop_on_signal() as stop:
         started_with = run.facts()
         earlier = Facts.from_json(started_with) if started_with else None
-        saved, notes = newest_whole_checkpoint(run)
+        saved = newest_whole_checkpoint(run)
         session = build_session(recipe, data, tokenizer, earlier, saved.weights if saved else None)
-        session.notes += notes
         if earlier is None:
             run.save_facts(session.facts.to_json())
         else:
-            session.notes += [f"not bit-identical from here: {d}" for d in earlier.differences(session.facts)]
+            for difference in earlier.differences(session.facts):
+                say(f"not bit-identical from here: {difference}")
         loop = _Loop(run, recipe, session, tokenizer, sampler)
         loop.restore(saved)
         return loop.go(stop)
@@ -113,15 +113,13 @@ class _Loop:
         if saved is not None:
             self.session.step.optimizers.load_state(dict(saved.optimizer_state))
             self.position = Position(**saved.position)
-            self.session.notes.append(f"resumed after step {self.position.step:,}")
+            say(f"resumed after step {self.position.step:,}")
         self.run.cut_metrics(self.position.step if self.position.step else None)
 
     def go(self, stop: StopRequest) -> TrainingResult:
         """The loop itself."""
         position, steps = self.position, self.schedule.steps
         with LiveView(position.step, steps) as self.live:
-            for note in self.session.notes:
-                self.live.say(note)
             self._clock = time.monotonic() - position.seconds
             if position.step == 0:
                 self._validate()
@@ -148,6 +146,7 @@ class _Loop:
         self._unlogged.append(time.monotonic() - started)
         position.step += 1
         position.seconds = time.monotonic() - self._clock
+        self.live.step_done(position.step)
         if outcome.skipped:
             self._record_skip(outcome)
             return
@@ -170,7 +169,7 @@ class _Loop:
         }
         self._unlogged.clear()
         self.run.add_metrics(row)
-        self.live.step_done(row)
+        self.live.logged(row)
 
     def _record_skip(self, outcome: StepOutcome) -> None:
         position = self.position
