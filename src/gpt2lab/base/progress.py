@@ -61,8 +61,11 @@ class Progress:
                 if self.total
                 else rich_progress.TextColumn("{task.completed:,.0f} " + self.unit),
                 rich_progress.TimeElapsedColumn(),
-                rich_progress.TextColumn("left:"),
-                rich_progress.TimeRemainingColumn(),
+                *(
+                    [rich_progress.TextColumn("left:"), rich_progress.TimeRemainingColumn()]
+                    if self.total
+                    else []
+                ),
                 console=Console(stderr=True),
                 transient=True,
             )

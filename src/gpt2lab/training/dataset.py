@@ -20,6 +20,8 @@ def open_data(run: RunFolder, config: DataConfig) -> tuple[Path, Tokenizer | Non
         UserError: there is no text there, or no vocabulary to tokenise it with.
     """
     source = Path(config.path)
+    if not source.exists() and not run.data_path.exists():
+        raise UserError("no such file or folder", where=source, fix="Check the spelling of --data.path")
     if source.is_dir() and any(source.glob("*.bin")):
         return source, _tokenizer_of_shards(source, config)
     if not run.data_path.exists():
