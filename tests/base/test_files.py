@@ -145,7 +145,12 @@ def test_leftovers_of_a_killed_writer_are_removed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("number", "message"),
-    [(errno.ENOSPC, "disk is full"), (errno.EDQUOT, "disk is full"), (errno.EROFS, "permission denied")],
+    [
+        (errno.ENOSPC, "disk is full"),
+        (errno.EDQUOT, "disk is full"),
+        (errno.EROFS, "permission denied"),
+        (errno.EFBIG, "larger than this disk or `ulimit -f` allows"),
+    ],
 )
 def test_errors_of_the_disk_are_explained(number: int, message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message), disk_errors_explained(tmp_path):

@@ -161,3 +161,17 @@ def test_importing_it_is_light() -> None:
     heavy = "{'torch', 'numpy', 'tiktoken', 'tokenizers', 'rich', 'matplotlib'}"
     code = f"import sys, gpt2lab.cli.tokenizer; print(*{heavy} & sys.modules.keys())"
     assert subprocess.check_output([sys.executable, "-c", code]).strip() == b""
+
+
+def test_a_published_vocabulary_is_fetched_without_the_models_weights(
+    tokenizer_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = []
+
+    def fetch(repo: str, choose: Callable[[list[str]], list[str]]) -> Path:
+        asked.append((repo, choose(["model.safetensors", "tokenizer.json", "README.md"])))
+        return tokenizer_folder
+
+    monkeypatch.setattr("gpt2lab.checkpoint.hub.fetch_from_hub", fetch)
+    assert main(["encode", "gpt2", "the cat"]) == 0
+    assert asked == [("openai-community/gpt2", ["tokenizer.json"])]

@@ -164,6 +164,10 @@ MISTAKES = {
     "folder is taken": ("tiny.toml --out vocabulary", ["vocabulary: this is not an empty folder"]),
     "no data named": ("demo", ["data.path: this recipe names no data"]),
     "data missing": ("tiny.toml --data.path nowhere", ["nowhere: no such file or folder"]),
+    "data and vocabulary missing": (
+        "tiny.toml --data.path nowhere --data.tokenizer ./neither",
+        ["nowhere: no such file or folder"],
+    ),
     "data empty": ("tiny.toml --data.path empty.txt", ["empty.txt: there is no text here"]),
     "folder without text": ("tiny.toml --data.path nothing", ["nothing: there is no text here"]),
     "data not UTF-8": ("tiny.toml --data.path latin1.txt", ["latin1.txt: not UTF-8 text: byte 3 is 0xe9"]),

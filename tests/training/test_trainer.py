@@ -152,6 +152,35 @@ def test_once_saved_a_run_needs_neither_what_it_started_from_nor_its_folder(
     assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
+def test_a_run_knows_what_it_starts_from_by_its_full_path(tmp_path, make_recipe, train_in, monkeypatch):
+    """It may be killed before its first checkpoint, and gone on with from another folder."""
+    monkeypatch.chdir(tmp_path)
+    train_in(Path("first"), make_recipe())
+    run = train_in(Path("second"), make_recipe(init_from="first"))
+    assert run.recipe().init_from == str(tmp_path / "first")
+
+
+def test_tokens_a_second_count_the_steps_and_nothing_else(tmp_path, make_recipe, train_in, monkeypatch):
+    now, take, check = 0.0, TrainingStep.take, trainer.validate
+
+    def slow_take(self, step, factor):
+        nonlocal now
+        now += 1.0 if step < 2 else 4.0
+        return take(self, step, factor)
+
+    def slow_validate(*arguments):
+        nonlocal now
+        now += 100.0
+        return check(*arguments)
+
+    monkeypatch.setattr(TrainingStep, "take", slow_take)
+    monkeypatch.setattr(trainer, "validate", slow_validate)
+    monkeypatch.setattr(trainer.time, "monotonic", lambda: now)
+    recipe = make_recipe(log_every=2, validate_every=1)
+    rows = of_kind(train_in(tmp_path / "run", recipe), "train")
+    assert [row["tokens_per_s"] for row in rows] == [recipe.batch_tokens / s for s in (1.0, 4.0, 4.0)]
+
+
 def test_samples_are_asked_for_and_kept(tmp_path, make_recipe):
     recipe = make_recipe(sample_every=3, sample_prompt="the cat")
     start(recipe, tmp_path / "run", sampler=lambda model, tokenizer, prompt: f" after {prompt}")
