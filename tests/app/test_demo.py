@@ -12,6 +12,7 @@ import torch
 import gpt2lab
 from gpt2lab.app import demo
 from gpt2lab.base.files import sha256_of
+from gpt2lab.cli.main import main
 from gpt2lab.corpus.documents import read_documents
 from gpt2lab.training.step import TrainingStep
 
@@ -94,7 +95,7 @@ def test_a_second_run_makes_nothing_anew(finished, recipe):
     assert replace(again, stage_seconds={}) == replace(report, stage_seconds={})
 
 
-def test_stopped_while_training_it_goes_on_where_it_was(finished, recipe, tmp_path, monkeypatch):
+def test_stopped_while_training_it_goes_on_where_it_was(finished, recipe, tmp_path, monkeypatch, capsys):
     undisturbed, report = finished
     take = TrainingStep.take
 
@@ -105,9 +106,12 @@ def test_stopped_while_training_it_goes_on_where_it_was(finished, recipe, tmp_pa
         return take(self, step, factor)
 
     monkeypatch.setattr(TrainingStep, "take", take_and_be_stopped)
-    out = tmp_path / "out"
-    with pytest.raises(KeyboardInterrupt):
-        demo.run_demo(out, recipe)
+    out = tmp_path / "the demo"
+    monkeypatch.setattr(demo, "demo_recipe", lambda: recipe)
+    capsys.readouterr()
+    assert main(["demo", "--out", str(out), "--steps", "8", "--compile", "off"]) == 130
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == f"Stopped; what was done is kept. Go on with: gpt2lab demo --out '{out}'"
     assert not (out / "report.html").exists()
     resumed = demo.run_demo(out, recipe)
     ours, expected = weights(out), weights(undisturbed)

@@ -1,5 +1,7 @@
 """`gpt2lab demo`: the whole system once, on the text inside this Python installation."""
 
+import shlex
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -29,14 +31,21 @@ class Arguments:
 
 
 def main(arguments: list[str]) -> int:
-    """Run `gpt2lab demo`."""
+    """Run `gpt2lab demo`; returns the exit code (130 after Ctrl-C)."""
     args = tyro.cli(Arguments, args=arguments, prog="gpt2lab demo", description=_DESCRIPTION)
     from gpt2lab.app.demo import demo_recipe, run_demo
 
     recipe = replace(demo_recipe(), seed=args.seed, compile=args.compile, minutes=args.minutes)
     if args.steps:
         recipe = replace(recipe, minutes=0.0, schedule=replace(recipe.schedule, steps=args.steps))
-    report = run_demo(args.out, recipe)
+    try:
+        report = run_demo(args.out, recipe)
+    except KeyboardInterrupt:
+        print(
+            f"Stopped; what was done is kept. Go on with: gpt2lab demo --out {shlex.quote(str(args.out))}",
+            file=sys.stderr,
+        )
+        return 130
     sample = report.samples[1]
     print(f"\n{sample.prompt}{sample.text}\n")
     print(
