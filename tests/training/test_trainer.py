@@ -474,6 +474,7 @@ def test_a_signal_saves_says_how_to_go_on_and_exits_with_130(tmp_path, make_reci
     step = checkpoint_steps(run)[-1]
     assert last == f"Stopped and saved after step {step:,}. Go on with: gpt2lab train {run.path}"
     assert run.metrics()[-1]["step"] == step
+    assert b"stopping after the step at hand" in err
     assert b"Traceback" not in err
 
 

@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM ask for a stop after the current step; a second Ctrl-C stops at once."""
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ def stop_on_signal() -> Iterator[StopRequest]:
         if request and number == signal.SIGINT:
             raise KeyboardInterrupt
         request.signal = number
+        # Not print(): the handler may run while the interpreter is inside a print of its own.
+        os.write(2, b"\nstopping after the step at hand, which is then saved; Ctrl-C again stops at once\n")
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
