@@ -1,4 +1,4 @@
-"""What a person sees of a run: one line that moves on a terminal, plain lines in a log."""
+"""What a person sees of a run: two lines that move on a terminal (80 columns do), plain lines in a log."""
 
 import sys
 import time
@@ -34,23 +34,26 @@ class LiveView:
         self._started = time.monotonic()
         if self._terminal:
             from rich import progress
-            from rich.console import Console
+            from rich.console import Console, Group
+            from rich.live import Live
+            from rich.text import Text
 
             self._bar = progress.Progress(
                 progress.TextColumn("step {task.completed:,.0f}/{task.total:,.0f}"),
                 progress.BarColumn(bar_width=20),
                 progress.TextColumn("{task.description}"),
-                console=Console(stderr=True),
             )
             self._task = self._bar.add_task("", total=self._steps, completed=self._first_step)
-            self._bar.start()
+            self._numbers = Text("", no_wrap=True, overflow="ellipsis")
+            self._live = Live(Group(self._bar, self._numbers), console=Console(stderr=True))
+            self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._terminal:
-            self._bar.stop()
+            self._live.stop()
 
     def step_done(self, step: int) -> None:
         """Move the bar, where there is one."""
@@ -61,16 +64,15 @@ class LiveView:
         """Show a row of kind ``train``."""
         done = row["step"] - self._first_step
         left = (time.monotonic() - self._started) / done * (self._steps - row["step"])
-        text = (
-            f"loss {row['loss']:.3f}{self._validation}  lr {row['lr']:.1e}  "
-            f"{row['tokens_per_s']:,.0f} tokens/s  {format_bytes(row['memory_bytes'])}  "
-            f"{format_duration(left)} left"
-        )
+        loss = f"loss {row['loss']:.3f}{self._validation}"
+        speed = f"{row['tokens_per_s']:,.0f} tokens/s  {format_bytes(row['memory_bytes'])}"
+        rate, ahead = f"lr {row['lr']:.1e}", f"{format_duration(left)} left"
         if self._terminal:
-            self._bar.update(self._task, description=text)
+            self._bar.update(self._task, description=f"{rate}  {ahead}")
+            self._numbers.plain = f"{loss}  {speed}"
         elif time.monotonic() - self._last_plain >= _PLAIN_EVERY_S or row["step"] == self._steps:
             self._last_plain = time.monotonic()
-            self.say(f"step {row['step']:,}/{self._steps:,}  {text}")
+            self.say(f"step {row['step']:,}/{self._steps:,}  {loss}  {rate}  {speed}  {ahead}")
 
     def validated(self, row: dict[str, Any]) -> None:
         """Show a row of kind ``validation``."""
@@ -84,6 +86,6 @@ class LiveView:
     def say(self, text: str) -> None:
         """Print a line that stays."""
         if self._terminal:
-            self._bar.console.print(text, markup=False, highlight=False)
+            self._live.console.print(text, markup=False, highlight=False)
         else:
             say(text)
