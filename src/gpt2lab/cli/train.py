@@ -1,7 +1,7 @@
 """`gpt2lab train`: a recipe's name, a TOML file, or the folder of a run to go on with."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -80,20 +80,23 @@ def _start(what: str, rest: list[str]) -> int:
         options: Annotated[Options, tyro.conf.arg(name="")]
         recipe: Annotated[Recipe, tyro.conf.arg(name="")]
 
+    shipped = load_recipe(what)
     command = tyro.cli(
         Command,
         args=rest,
         prog=f"gpt2lab train {what}",
-        description=_DESCRIPTION,
-        default=Command(Options(), load_recipe(what)),
+        description=f"{shipped.summary.strip()}\n\nEvery field of the recipe is an option.",
+        # A summary is a page of text: it stands above the options, not among their defaults.
+        default=Command(Options(), replace(shipped, summary="")),
     )
+    recipe = replace(command.recipe, summary=command.recipe.summary or shipped.summary)
     if command.options.dry_run:
         from gpt2lab.training.preview import preview
 
-        print(preview(command.recipe))
+        print(preview(recipe))
         return 0
     out = command.options.out or Path("runs") / Path(what).stem
-    result = start(command.recipe, out, resume=command.options.resume, sampler=write_sample)
+    result = start(recipe, out, resume=command.options.resume, sampler=write_sample)
     return _report(out, result)
 
 
