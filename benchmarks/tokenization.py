@@ -2,9 +2,10 @@
 
     python benchmarks/tokenization.py --data DIR
 
-DIR holds OpenAI's GPT-2 vocabulary (tokenizer/gpt2) and books (text/books/*.jsonl.xz). Every measurement is a
-process of its own with cold caches, pinned to its cores; libraries take turns within each round. Each library
-gives tokens in the form that costs it least. Slow ones get the first books only. Figures are medians.
+DIR (or GPT2LAB_TEST_DATA) holds OpenAI's GPT-2 vocabulary (tokenizer/gpt2) and books (text/books/*.jsonl.xz).
+Every measurement is a process of its own with cold caches, pinned to its cores; libraries take turns within
+each round. Each library gives tokens in the form that costs it least. Slow ones get the first books only.
+Figures are medians.
 """
 
 import argparse
@@ -30,7 +31,6 @@ Encode = Callable[[Texts], Sequence[Any]]
 
 BOUNDARY = b"\xff"
 CORES = (1, 2)
-COMPARED_BYTES = 5_000_000  # the tokens of this much text are compared between libraries
 SLOW = {"tokenizers": 0.1, "tiktoken": 0.3, "gpt2lab, one by one": 0.3}  # share of the text they get
 
 
@@ -145,8 +145,9 @@ def measure(task: str, name: str, cores: int, corpus: Path, vocabulary: Path) ->
     tokens = encode(texts)
     seconds = time.perf_counter() - started
     digest, n_compared = hashlib.sha256(), 0
+    compared_bytes = corpus.stat().st_size * min(SLOW.values()) / 2  # of text that all libraries get
     for text, ids in zip(texts, tokens, strict=True):
-        if n_compared < COMPARED_BYTES:
+        if n_compared < compared_bytes:
             n_compared += len(text.encode())
             digest.update(np.asarray(ids, dtype=np.uint16).tobytes())
     n_bytes = sum(len(text.encode()) for text in texts)
@@ -256,11 +257,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, required=True, help="folder with tokenizer/gpt2 and text/books")
-    parser.add_argument("--megabytes", type=int, default=100, help="of text (default: 100)")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=os.environ.get("GPT2LAB_TEST_DATA"),
+        help="folder with tokenizer/gpt2 and text/books (default: GPT2LAB_TEST_DATA)",
+    )
+    parser.add_argument("--megabytes", type=int, default=100, help="of text (default: 100; at least 20)")
     parser.add_argument("--rounds", type=int, default=5, help="of every measurement (default: 5)")
     parser.add_argument("--out", type=Path, help="write all figures to this JSON file")
     arguments = parser.parse_args()
+    if arguments.megabytes < 20:
+        parser.error("less than 20 MB of text are too few for a vocabulary of 50,257 tokens")
+    if arguments.data is None:
+        print("not run: it needs a folder of data, by --data or GPT2LAB_TEST_DATA")
+        return
     with tempfile.TemporaryDirectory() as folder:
         corpus = Path(folder) / "corpus"
         n_bytes = write_corpus(arguments.data / "text" / "books", corpus, arguments.megabytes * 1_000_000)

@@ -1,6 +1,7 @@
 """Training a vocabulary: the Hugging Face trainer's merges, GPT-2's order of ids, clear errors."""
 
 import json
+import re
 import subprocess
 import warnings
 from collections.abc import Iterator
@@ -134,7 +135,7 @@ def test_falls_back_to_the_reference_and_says_why(
 ) -> None:
     def run(command: list[str], **_: object) -> subprocess.CompletedProcess[bytes]:
         if broken == "disagreeing":
-            Path(command[-1]).write_text('{"agrees": false, "n_words": 100000, "merges": []}')
+            Path(command[-1]).write_text('{"enough_words": true, "agrees": false, "merges": []}')
         return subprocess.CompletedProcess(command, broken == "failing", stderr=b"trace\nthe reason\n")
 
     monkeypatch.setattr(fast_training, "find_spec", lambda name: ModuleSpec(name, None))
@@ -174,11 +175,14 @@ def test_the_fast_trainer_is_compared_with_the_reference(
 
     corpus, result = tmp_path / "corpus", tmp_path / "merges.json"
     corpus.write_bytes(b"".join(text.encode() + b"\xff" for text in prose))
-    worker.main(corpus, 700, result)
+    n_words = len(set(re.findall(r" ?\w+|[^\w\s]+", " ".join(prose))))
+    worker.main(corpus, n_words, result)
+    assert json.loads(result.read_text()) == {"enough_words": False}
+    worker.main(corpus, n_words // 3, result)
     answer = json.loads(result.read_text())
+    assert answer["enough_words"] is True
     assert answer["agrees"] is True
-    assert answer["n_words"] > 700
-    assert len(answer["merges"]) == 700
+    assert answer["merges"] == [list(pair) for pair in reference_merges(prose, n_words // 3)]
     monkeypatch.setattr(worker, "reference_merges", lambda texts, n: reference_merges(texts, n)[::-1])
-    worker.main(corpus, 700, result)
+    worker.main(corpus, n_words // 3, result)
     assert json.loads(result.read_text())["agrees"] is False

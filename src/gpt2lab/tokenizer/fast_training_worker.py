@@ -6,11 +6,12 @@ python -m gpt2lab.tokenizer.fast_training_worker CORPUS N_MERGES RESULT
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from gigatoken import TextFileSource, train_bpe
 from gigatoken.gigatoken_rs import pretokenized_counts
 
-from gpt2lab.tokenizer.fast_training import BOUNDARY, Merges, spelled
+from gpt2lab.tokenizer.fast_training import BOUNDARY, WORDS_A_MERGE, Merges, spelled
 from gpt2lab.tokenizer.training import reference_merges
 
 _SAMPLE_BYTES = 100_000
@@ -19,12 +20,12 @@ _COUNTED_BYTES = (4_000_000, 32_000_000, 256_000_000)  # the first, or else the 
 
 
 def main(corpus: Path, n_merges: int, result: Path) -> None:
-    """Train, try the trainer against the reference, and count words."""
-    answer = {
-        "agrees": _agrees_with_reference(corpus),
-        "n_words": _count_words(corpus, n_merges),
-        "merges": _merges(corpus, n_merges),
-    }
+    """Count words; where they suffice, try the trainer against the reference; where it agrees, train."""
+    enough = WORDS_A_MERGE * n_merges
+    answer: dict[str, Any] = {"enough_words": _count_words(corpus, enough) > enough}
+    if answer["enough_words"]:
+        answer["agrees"] = _agrees_with_reference(corpus)
+        answer["merges"] = _merges(corpus, n_merges) if answer["agrees"] else []
     result.write_text(json.dumps(answer), encoding="utf-8")
 
 
