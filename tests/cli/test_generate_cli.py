@@ -177,7 +177,7 @@ def test_an_interrupted_text_says_what_was_done(capsys, monkeypatch):
 # What needs a process of its own: a terminal, signals, a reader that leaves.
 
 SCRIPT = """
-import sys, torch, gpt2lab
+import signal, sys, torch, gpt2lab
 from gpt2lab.cli.generate import main
 from gpt2lab.model.config import ModelConfig
 from gpt2lab.model.gpt import GPT
@@ -186,6 +186,7 @@ tokenizer = train_bpe(["the end of the story"], 260)
 config = ModelConfig(vocab_size=tokenizer.vocab_size, context_length=32, n_layer=1, n_head=2, n_embd=16)
 model = GPT(config).initialise(torch.Generator().manual_seed(0))
 gpt2lab.__dict__["load"] = lambda name: (model, tokenizer)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
 sys.exit(main(["some-model", "--device", "cpu", *sys.argv[1:]]))
 """
 
