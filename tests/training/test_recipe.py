@@ -2,7 +2,7 @@ import dataclasses
 import tomllib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gpt2lab.base.errors import UserError
@@ -48,6 +48,7 @@ recipes = st.builds(
 
 @settings(max_examples=100, deadline=None)
 @given(recipe=recipes)
+@example(recipe=Recipe(sample_prompt="\r\n", summary="two\nlines"))
 def test_a_recipe_comes_back_from_its_file(tmp_path_factory, recipe):
     path = tmp_path_factory.mktemp("recipe") / "recipe.toml"
     save_recipe(recipe, path)

@@ -224,7 +224,7 @@ def _say(expected: Any) -> str:
 
 def save_recipe(recipe: Recipe, path: Path) -> None:
     """Write every field, defaults included, so that the file means the same under later versions."""
-    write_text(path, tomli_w.dumps(as_table(recipe), multiline_strings=True))
+    write_text(path, tomli_w.dumps(as_table(recipe)))
 
 
 def as_table(recipe: Recipe) -> dict[str, Any]:
