@@ -22,7 +22,7 @@ from gpt2lab.app.plots import loss_plot
 from gpt2lab.app.report import DataFacts, DemoReport, Sample, VocabularyFacts, write_report
 from gpt2lab.app.sampler import write_sample
 from gpt2lab.audit.copying import TrainingText
-from gpt2lab.base.files import atomic_folder, read_json, remove_leftovers, write_json
+from gpt2lab.base.files import atomic_folder, make_folder, read_json, remove_leftovers, write_json
 from gpt2lab.base.progress import format_duration
 from gpt2lab.checkpoint.huggingface import load
 from gpt2lab.corpus.build import build_shards
@@ -61,7 +61,7 @@ def run_demo(out: Path, recipe: Recipe) -> DemoReport:
         UserError: see the stages. `KeyboardInterrupt`: training was stopped; it is saved, and goes on next
             time.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     remove_leftovers(out)
     stages = _Stages()
     documents = stages.run("reading and cleaning", lambda: _documents(out / "documents"))
@@ -161,14 +161,16 @@ def _report(
     validation = validate_all(model, dataset, bytes_of_tokens(tokenizer))
     held_out_text = "\n\n".join(document.text for document in held_out)
     training_text = "\n\n".join(document.text for document in training)
-    facts = run.facts() or {}
+    facts = run.facts()
+    assert facts is not None
+    assert validation.bits_per_byte is not None
     return DemoReport(
         recipe=dataclasses.asdict(run.recipe()),
         facts=facts,
         metrics=run.metrics(),
         data=_data_facts(out, training, held_out),
         vocabulary=_vocabulary_facts(tokenizer, dataset, held_out_text),
-        bits_per_byte=validation.bits_per_byte or 0.0,
+        bits_per_byte=validation.bits_per_byte,
         held_out_loss=validation.loss,
         compression=measure_compression(held_out_text.encode(), training_text.encode()),
         samples=_samples(model, tokenizer, training),

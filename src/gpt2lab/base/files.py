@@ -43,6 +43,21 @@ def disk_errors_explained(path: Path) -> Iterator[None]:
         raise
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, where they do not exist yet.
+
+    Raises:
+        UserError: a file is in the way, or a folder may not be made there.
+    """
+    try:
+        with disk_errors_explained(path):
+            path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"no folder can be made here: {error.strerror}", where=path, fix="Choose another place"
+        ) from error
+
+
 def _flush_to_disk(path: Path) -> None:
     """fsync a file, or a folder's list of names."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -57,11 +72,11 @@ def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; when the block ends well, it becomes `path`, whole.
 
     Raises:
-        UserError: the disk is full or the folder may not be written; `path` is as it was before.
+        UserError: the disk is full, or the folder cannot be made or written; `path` is as it was before.
     """
     temporary = path.parent / f"{TEMPORARY_PREFIX}{os.getpid()}-{path.name}"
+    make_folder(path.parent)
     with disk_errors_explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
             _flush_to_disk(temporary)
@@ -80,11 +95,11 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     prefix, so nothing is lost. Callers who must never see that instant write to a fresh name.
 
     Raises:
-        UserError: the disk is full or the folder may not be written; `path` is as it was before.
+        UserError: the disk is full, or the folder cannot be made or written; `path` is as it was before.
     """
     temporary = path.parent / f"{TEMPORARY_PREFIX}{os.getpid()}-{path.name}"
+    make_folder(path.parent)
     with disk_errors_explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         try:

@@ -8,6 +8,8 @@ from typing import Literal
 
 import tyro
 
+from gpt2lab.base.errors import UserError
+
 _DESCRIPTION = """Watch a small GPT-2 learn English and speak it, in a few minutes and with no network.
 
 Reads the documentation inside this Python installation, learns a vocabulary, trains, measures itself on text
@@ -33,6 +35,8 @@ class Arguments:
 def main(arguments: list[str]) -> int:
     """Run `gpt2lab demo`; returns the exit code (130 after Ctrl-C)."""
     args = tyro.cli(Arguments, args=arguments, prog="gpt2lab demo", description=_DESCRIPTION)
+    if args.steps < 0 or (not args.steps and args.minutes == 0):
+        raise UserError("there is nothing to train", fix="Give --minutes or --steps more than 0")
     from gpt2lab.app.demo import demo_recipe, run_demo
 
     recipe = replace(demo_recipe(), seed=args.seed, compile=args.compile, minutes=args.minutes)
