@@ -27,9 +27,7 @@ from gpt2lab.checkpoint.weights import FILE_NAME as WEIGHTS
 from gpt2lab.checkpoint.weights import read_weights, write_weights
 from gpt2lab.model.gpt import GPT
 from gpt2lab.tokenizer import Tokenizer, load_tokenizer
-
-# Any of these means that a directory has a vocabulary.
-_TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "encoder.json")
+from gpt2lab.tokenizer.vocabulary_files import holds_vocabulary
 
 _SMALL_FILES_BYTES = 10_000_000  # the vocabulary of GPT-2 in its three files is 5 MB
 
@@ -99,7 +97,7 @@ def load(
         model = GPT(read_config(path / "config.json"))
     read_weights(model, path, device=torch.device(device), dtype=dtype)
     tokenizer = None
-    if any((path / name).exists() for name in _TOKENIZER_FILES):
+    if holds_vocabulary(path):
         tokenizer = load_tokenizer(path)
         _check_vocabulary(tokenizer, model, path)
     return model.eval(), tokenizer

@@ -13,7 +13,6 @@ from gpt2lab.base.files import decode_utf8, read_text
 
 if TYPE_CHECKING:
     from gpt2lab.corpus.documents import Document
-    from gpt2lab.tokenizer import Tokenizer
 
 _DESCRIPTION = """Train a vocabulary, encode text, decode tokens.
 
@@ -48,10 +47,15 @@ def train(
     from gpt2lab.base.progress import format_bytes, format_duration
     from gpt2lab.corpus.documents import read_documents
     from gpt2lab.tokenizer import train_bpe
+    from gpt2lab.tokenizer.vocabulary_files import holds_vocabulary
 
     if not files:
         raise UserError("no files are named", where="FILES", fix="Name files or folders with text in them")
-    if not overwrite and _is_tokenizer(out):
+    if out.is_file():
+        raise UserError(
+            "this is a file, and a tokenizer is a directory", where=out, fix="Choose another name"
+        )
+    if not overwrite and holds_vocabulary(out):
         raise UserError(
             "there is a tokenizer here already", where=out, fix="Choose another directory, or say --overwrite"
         )
@@ -82,15 +86,17 @@ def encode(
     The text is TEXT, or that of --file, or standard input.
 
     Args:
-        tokenizer: a directory or file of a tokenizer, a model's directory or name (gpt2, ...), a Hub id
+        tokenizer: a tokenizer's directory or file, a model's or run's directory, a name (gpt2, ...), a Hub id
         text: the text itself
         file: read the text from this file, every character of it
         allow_special: read <|endoftext|> in the text as that token, not as text
         pieces: print a line for every token: its id, and the text it stands for in quotes
     """
+    from gpt2lab.checkpoint.named_tokenizer import load_tokenizer_of
+
     if text is not None and file is not None:
         raise UserError("there is more than one text", fix="Give TEXT or --file, not both")
-    loaded = _load(tokenizer)
+    loaded = load_tokenizer_of(tokenizer)
     if text is None:
         text = read_text(file) if file is not None else _standard_input()
     tokens = loaded.encode(text, allow_special=allow_special)
@@ -110,10 +116,12 @@ def decode(
     The ids are those given, or those on standard input, with white space or commas between them.
 
     Args:
-        tokenizer: a directory or file of a tokenizer, a model's directory or name (gpt2, ...), a Hub id
+        tokenizer: a tokenizer's directory or file, a model's or run's directory, a name (gpt2, ...), a Hub id
         tokens: the ids
     """
-    loaded = _load(tokenizer)
+    from gpt2lab.checkpoint.named_tokenizer import load_tokenizer_of
+
+    loaded = load_tokenizer_of(tokenizer)
     words = (" ".join(tokens) if tokens else _standard_input()).replace(",", " ").split()
     wrong = next((word for word in words if not word.isascii() or not word.isdecimal()), None)
     if wrong is not None:
@@ -136,25 +144,10 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _is_tokenizer(folder: Path) -> bool:
-    from gpt2lab.tokenizer.vocabulary_files import FILE_PAIRS, SINGLE_FILE
-
-    names = [SINGLE_FILE, *(name for pair in FILE_PAIRS for name in pair)]
-    return any((folder / name).exists() for name in names)
-
-
 def _counted(texts: Iterator[str]) -> Iterator[str]:
     from gpt2lab.base.progress import track
 
     return track(texts, "reading", unit="documents")
-
-
-def _load(name: str) -> "Tokenizer":
-    """From a path, or from wherever the model of that name is."""
-    from gpt2lab.checkpoint.hub import resolve, vocabulary_files
-    from gpt2lab.tokenizer import load_tokenizer
-
-    return load_tokenizer(Path(name) if Path(name).exists() else resolve(name, vocabulary_files))
 
 
 def _standard_input() -> str:

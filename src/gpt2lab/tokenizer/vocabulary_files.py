@@ -21,6 +21,11 @@ _RESTORE = "Restore the file from where it came"
 _FOR_WHOM = "Only tokenizers of the GPT-1 and GPT-2 kind are read; use one of those"
 
 
+def holds_vocabulary(folder: Path) -> bool:
+    """Whether a folder has one of the files that number a vocabulary's tokens."""
+    return any((folder / name).exists() for name in (SINGLE_FILE, *(ids for ids, _ in FILE_PAIRS)))
+
+
 def read_vocabulary(path: Path) -> Vocabulary:
     """Read the vocabulary that a folder holds, or that one file of it (with its sibling) holds.
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from gpt2lab.base.errors import UserError
-from gpt2lab.checkpoint.hub import resolve, vocabulary_files
+from gpt2lab.checkpoint.named_tokenizer import load_tokenizer_of
 from gpt2lab.corpus.build import TOKENIZER_FOLDER, prepare
 from gpt2lab.tokenizer import Tokenizer, load_tokenizer
 from gpt2lab.training.recipe import DataConfig
@@ -25,7 +25,7 @@ def open_data(run: RunFolder, config: DataConfig) -> tuple[Path, Tokenizer | Non
     if source.is_dir() and any(source.glob("*.bin")):
         return source, _tokenizer_of_shards(source, config)
     if not run.data_path.exists():
-        prepare([source], _named_tokenizer(config), run.data_path, config.validation_fraction)
+        prepare([source], load_tokenizer_of(config.tokenizer), run.data_path, config.validation_fraction)
     return run.data_path, load_tokenizer(run.data_path / TOKENIZER_FOLDER)
 
 
@@ -33,10 +33,6 @@ def _tokenizer_of_shards(folder: Path, config: DataConfig) -> Tokenizer | None:
     if (folder / TOKENIZER_FOLDER).exists():
         return load_tokenizer(folder / TOKENIZER_FOLDER)
     try:
-        return _named_tokenizer(config)
+        return load_tokenizer_of(config.tokenizer)
     except UserError:
         return None  # published shards can be trained on without their vocabulary; only samples need it
-
-
-def _named_tokenizer(config: DataConfig) -> Tokenizer:
-    return load_tokenizer(resolve(config.tokenizer, vocabulary_files))
