@@ -3,9 +3,12 @@
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
+
+if TYPE_CHECKING:
+    from gpt2lab.training.trainer import TrainingResult
 
 _DESCRIPTION = """Train a model, or go on with a run.
 
@@ -100,12 +103,10 @@ def _start(what: str, rest: list[str]) -> int:
     return _report(out, result)
 
 
-def _report(folder: Path, result: object) -> int:
+def _report(folder: Path, result: "TrainingResult") -> int:
     from gpt2lab.app.plots import loss_plot
     from gpt2lab.training.run import RunFolder
-    from gpt2lab.training.trainer import TrainingResult
 
-    assert isinstance(result, TrainingResult)
     loss_plot(RunFolder(folder).metrics(), folder / "loss.png")
     if result.finished:
         print(f'Done. Let it write: gpt2lab generate {folder} "Once upon a time"')

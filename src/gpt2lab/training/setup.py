@@ -57,12 +57,7 @@ def build_session(
             compiling was asked for and failed.
     """
     if earlier:
-        recipe = replace(
-            recipe,
-            micro_batch=earlier.micro_batch,
-            precision="bfloat16" if earlier.precision == "bfloat16" else "float32",
-            compile="auto" if earlier.compiled else "off",
-        )
+        recipe = _as_before(recipe, earlier)
     device = pick_device(recipe.device)
     vocab_size, fingerprint = recipe.model.vocab_size, tokenizer.fingerprint if tokenizer else None
     training, held_out = (
@@ -70,7 +65,6 @@ def build_session(
         for split in ("train", "val")
     )
     model = initial_model(recipe, weights).to(device).train()
-    dtype = _dtype(recipe, device)
     step = TrainingStep(
         model,
         Optimizers(model, recipe.optimizer),
@@ -78,27 +72,32 @@ def build_session(
         micro_batch=recipe.micro_batch or fitting_micro_batch(recipe, device),
         seed=recipe.seed,
         clip_norm=recipe.optimizer.clip_norm,
-        dtype=dtype,
+        dtype=_dtype(recipe, device),
     )
     if recipe.compile != "off":
         _compile(step, required=recipe.compile == "on")
-    steps = recipe.schedule.steps
-    if earlier:
-        steps = earlier.steps
-    elif recipe.minutes:
-        steps = max(1, round(60 * recipe.minutes / seconds_a_step(step)))
-        step.optimizers = Optimizers(model, recipe.optimizer)  # without the memory of the timed steps
-        say(f"{recipe.minutes:g} minutes are about {steps:,} steps on this machine")
     facts = Facts.here(
         device,
-        steps=steps,
+        steps=_steps_in_time(recipe, step) if recipe.minutes else recipe.schedule.steps,
         micro_batch=step.micro_batch,
-        precision="bfloat16" if dtype == torch.bfloat16 else "float32",
+        precision="bfloat16" if step.dtype == torch.bfloat16 else "float32",
         compiled=step.loss is not summed_loss,
         parameters=count_parameters(recipe.model),
         data_fingerprint=training.fingerprint,
     )
     return Session(facts, model, step, held_out)
+
+
+def _as_before(recipe: Recipe, earlier: Facts) -> Recipe:
+    """With what a run decided when it first started in the place of what it left open."""
+    return replace(
+        recipe,
+        micro_batch=earlier.micro_batch,
+        precision="bfloat16" if earlier.precision == "bfloat16" else "float32",
+        compile="auto" if earlier.compiled else "off",
+        minutes=0.0,
+        schedule=replace(recipe.schedule, steps=earlier.steps),
+    )
 
 
 def _dtype(recipe: Recipe, device: torch.device) -> torch.dtype:
@@ -178,6 +177,14 @@ def _compile(step: TrainingStep, *, required: bool) -> None:
             reason, where="--compile on", fix="Install g++ and Python's headers, or use --compile auto"
         )
     say(f"not compiled, so slower: {reason}")
+
+
+def _steps_in_time(recipe: Recipe, step: TrainingStep) -> int:
+    """How many steps the recipe's minutes allow, leaving no trace of the steps taken to find out."""
+    steps = max(1, round(60 * recipe.minutes / seconds_a_step(step)))
+    step.optimizers = Optimizers(step.model, recipe.optimizer)
+    say(f"{recipe.minutes:g} minutes are about {steps:,} steps on this machine")
+    return steps
 
 
 def seconds_a_step(step: TrainingStep) -> float:
