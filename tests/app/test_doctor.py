@@ -94,12 +94,14 @@ def test_quick_neither_compiles_nor_measures(machine: pytest.MonkeyPatch) -> Non
 def test_little_memory_and_disk(machine: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
     machine.setattr("gpt2lab.base.device.available_memory", lambda device: 10**9)
-    machine.setattr(shutil, "disk_usage", lambda path: usage(10**12, 0, 10**8))
+    machine.setattr(shutil, "disk_usage", lambda path: usage(10**12, 0, 10**8 - 1))
     assert found("memory").verdict == "problem"
     assert found("memory").numbers["free_bytes"] == 10**9
     assert found("disk, this folder").verdict == "problem"
     assert found("disk, downloaded models").verdict == "note"
     assert found("gpt2").verdict == "note"
+    machine.setattr(shutil, "disk_usage", lambda path: usage(10**12, 0, 10**8))
+    assert found("disk, this folder").verdict == "ok"
 
 
 @pytest.mark.parametrize(
