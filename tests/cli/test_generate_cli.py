@@ -1,4 +1,5 @@
 import io
+import math
 import os
 import pty
 import re
@@ -15,6 +16,7 @@ import torch
 import gpt2lab
 from gpt2lab.base.errors import UserError
 from gpt2lab.cli import generate as command
+from gpt2lab.generation.backends import backend_for
 from gpt2lab.model.config import ModelConfig
 from gpt2lab.model.gpt import GPT
 from gpt2lab.tokenizer import train_bpe
@@ -42,13 +44,22 @@ def set_stdin(monkeypatch, data, terminal=False):
 
 
 def run(capsys, *arguments, code=0):
-    assert command.main(["some-model", "--device", "cpu", *arguments]) == code
+    """In float32 on the CPU, where the text is what plain PyTorch says, unless arguments ask for another."""
+    assert command.main(["some-model", "--device", "cpu", "--precision", "float32", *arguments]) == code
     return capsys.readouterr()
 
 
 def expected(model, tokenizer, prompt, **options):
     text = prompt + gpt2lab.generate(model, tokenizer, prompt, **options)
     return text if text.endswith("\n") else text + "\n"
+
+
+@pytest.mark.parametrize("precision", ["auto", "bf16", "int8", "int4"])
+def test_a_precision_writes_what_its_engine_says(capsys, model, tokenizer, precision):
+    engine = backend_for(model, torch.device("cpu"), precision)
+    text = expected(engine, tokenizer, "the end", temperature=0, max_new_tokens=12)
+    arguments = ("--temperature", "0", "--max-new-tokens", "12", "--precision", precision)
+    assert run(capsys, "the end", *arguments).out == text
 
 
 def test_prints_the_prompt_and_what_the_function_returns(capsys, model, tokenizer):
@@ -90,6 +101,56 @@ def test_several_samples_stand_one_after_another(capsys):
     assert parts == ["", *alone]
 
 
+def test_every_option_of_the_function_is_one_of_the_command(capsys, model, tokenizer):
+    words = "--num-beams 3 --samples 2 --no-repeat-ngram-size 2 --early-stopping never --length-penalty 0.5"
+    words += " --min-new-tokens 3 --bad-words th --bad-words x --stop-tokens 101 --logit-bias 97 1.5"
+    out = run(capsys, "the end", *words.split(), "--max-new-tokens", "9", "--no-echo").out
+    texts = gpt2lab.generate(
+        model,
+        tokenizer,
+        "the end",
+        num_beams=3,
+        samples=2,
+        no_repeat_ngram_size=2,
+        early_stopping="never",
+        length_penalty=0.5,
+        min_new_tokens=3,
+        bad_words=["th", "x"],
+        stop_tokens=[101],
+        logit_bias={97: 1.5},
+        max_new_tokens=9,
+    )
+    shown = [f"=== sample {i} of 2 ===\n{text}" for i, text in enumerate(texts, 1)]
+    assert out == "".join(text if text.endswith("\n") else text + "\n" for text in shown)
+
+
+def test_beams_are_counted_in_tokens(capsys):
+    err = run(capsys, "the", "--num-beams", "2", "--max-new-tokens", "7", "--min-new-tokens", "7").err
+    assert err.startswith("[7 tokens in ")
+
+
+def test_probabilities_are_listed_afterwards(capsys, model, tokenizer):
+    err = run(capsys, "the", "--logprobs", "2", "--max-new-tokens", "3", "--seed", "1").err.splitlines()
+    options = gpt2lab.generation.options.SamplingOptions(max_new_tokens=3, seed=1, logprobs=2)
+    [completion] = gpt2lab.generation.engine.complete(model, tokenizer, ["the"], options)
+    assert len(err) == 1 + len(completion.logprobs)
+    for line, rated in zip(err[1:], completion.logprobs, strict=True):
+        assert line.startswith(f"{math.exp(rated.logprob):6.1%} {tokenizer.decode([rated.token])!r}")
+        assert line.count("%") == 3
+
+
+def test_a_draft_model_guesses(capsys, monkeypatch, model, tokenizer):
+    options = ["the", "--temperature", "0", "--max-new-tokens", "20"]
+    alone = run(capsys, *options).out
+    assert run(capsys, *options, "--draft", "smaller").out == alone
+    assert run(capsys, *options, "--prompt-lookup", "4", "--cache-mib", "1").out == alone
+    other = train_bpe(["another vocabulary"], 260)
+    loads = {"some-model": (model, tokenizer), "smaller": (model, other)}
+    monkeypatch.setitem(gpt2lab.__dict__, "load", loads.get)
+    with pytest.raises(UserError, match="draft smaller: its vocabulary is not that of some-model"):
+        run(capsys, *options, "--draft", "smaller")
+
+
 def test_the_prompt_can_be_left_out(capsys):
     with_prompt = run(capsys, "the", "--seed", "5").out
     assert "the" + run(capsys, "the", "--seed", "5", "--no-echo").out == with_prompt
@@ -116,6 +177,11 @@ def test_an_empty_prompt_starts_a_document(capsys, monkeypatch):
         (["a", "--top-p", "2"], "top_p: 2.0 is not possible"),
         (["a", "--temperature", "nan"], "temperature: nan is not possible"),
         (["a", "--stop", ""], "stop: .* is not possible"),
+        (["a", "--num-beams", "2", "--top-k", "5"], "top_k: does not go with num_beams 2"),
+        (["a", "--logprobs", "-1"], "logprobs: -1 is not possible"),
+        (["a", "--cache-mib", "0"], "cache_mib: 0 is not possible"),
+        (["a", "--draft", "other", "--num-beams", "2"], "draft: does not go with num_beams 2"),
+        (["a", "--logit-bias", "999", "1.0"], "logit_bias: there is no token 999"),
         (["x " * 99], "prompt: .* tokens do not fit the model's context of 32"),
         ([b"caf\xe9".decode("utf-8", "surrogateescape")], "prompt: not UTF-8 text: byte 3 is 0xe9"),
     ],
@@ -160,7 +226,7 @@ def test_help_has_examples_and_imports_nothing_heavy(capsys):
 
 
 def test_an_interrupted_text_says_what_was_done(capsys, monkeypatch):
-    def interrupted(*args):
+    def interrupted(*args, **options):
         yield gpt2lab.generation.engine.Piece(0, "so far")
         raise KeyboardInterrupt
 

@@ -8,9 +8,10 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 import gpt2lab
 from gpt2lab.base.errors import UserError
+from gpt2lab.generation.batch import Row
 from gpt2lab.generation.engine import complete, generate, stream
 from gpt2lab.generation.options import MAX_SEED, SamplingOptions
-from gpt2lab.generation.sampling import choose
+from gpt2lab.generation.sampling import Sampler
 from gpt2lab.model.gpt import KVCache
 
 PROMPTS = [
@@ -31,6 +32,8 @@ GREEDY = {"temperature": 0, "seed": 5}
 def naive_tokens(model, tokenizer, prompt, options):
     """One prompt, no cache: the whole window through the model for every token."""
     window = tokenizer.encode(prompt) or [tokenizer.end_of_text]
+    history = Row(list(window))
+    sampler = Sampler(options, tokenizer)
     generator = torch.Generator().manual_seed(options.seed)
     drawn = []
     while len(drawn) < options.max_new_tokens and drawn[-1:] != [tokenizer.end_of_text]:
@@ -38,8 +41,9 @@ def naive_tokens(model, tokenizer, prompt, options):
             window = window[-(model.config.context_length // 2) :]
         with torch.no_grad():
             logits_BV = model(torch.tensor([window]))[:, -1]
-        drawn += choose(logits_BV, options, [generator])
+        drawn += sampler.choose(logits_BV, [history], [generator])
         window = [*window, drawn[-1]]
+        history.tokens.append(drawn[-1])
     return drawn
 
 
@@ -111,11 +115,13 @@ def test_float32_scores_in_a_batch_differ_by_rounding_only(make_model, tokenizer
     model = make_model()
     seen = []
 
-    def spy(logits_BV, options, generators):
-        seen.append(logits_BV)
-        return choose(logits_BV, options, generators)
+    choose = Sampler.choose
 
-    monkeypatch.setattr("gpt2lab.generation.engine.choose", spy)
+    def spy(self, logits_BV, histories, generators):
+        seen.append(logits_BV)
+        return choose(self, logits_BV, histories, generators)
+
+    monkeypatch.setattr(Sampler, "choose", spy)
     options = SamplingOptions(max_new_tokens=20, **SAMPLED)
     together = complete(model, tokenizer, PROMPTS[:4], options)
     batched, alone = seen[:20], seen[20:]
@@ -255,35 +261,3 @@ def test_a_model_that_diverged_says_so(model, tokenizer):
     model.wte.weight.data[5] = torch.nan
     with pytest.raises(UserError, match="not finite"):
         generate(model, tokenizer, "the")
-
-
-@given(
-    st.fixed_dictionaries(
-        {},
-        optional={
-            "max_new_tokens": st.one_of(st.integers(-3, 40), st.sampled_from([None, 2.5, "7"])),
-            "temperature": st.one_of(st.floats(), st.floats(0, 3), st.just("x")),
-            "top_k": st.one_of(st.integers(-2, 400), st.just(1.5)),
-            "top_p": st.one_of(st.floats(), st.floats(0, 1), st.none()),
-            "seed": st.one_of(st.none(), st.integers(-1, 2**32), st.just(2**70)),
-            "stop": st.one_of(st.text(max_size=3), st.lists(st.text(max_size=3), max_size=3)),
-        },
-    ),
-    st.one_of(st.text(max_size=20), st.lists(st.text(max_size=20), max_size=3)),
-)
-@settings(max_examples=300, deadline=None)
-def test_any_options_work_or_give_one_error(make_model, tokenizer, options, prompt):
-    model = make_model(context_length=16, n_layer=1)
-    options = {"max_new_tokens": 20} | options
-    try:
-        result = generate(model, tokenizer, prompt, **options)
-    except UserError as error:
-        caught = error.where
-    else:
-        caught = None
-    if caught is not None:
-        assert caught in {*options, "prompt", "prompt 1", "prompt 2", "prompt 3"}
-        return
-    texts = [result] if isinstance(prompt, str) else result
-    assert len(texts) == (1 if isinstance(prompt, str) else len(prompt))
-    assert all(isinstance(text, str) for text in texts)

@@ -1,5 +1,6 @@
 """`gpt2lab generate`: a model continues a text."""
 
+import math
 import os
 import sys
 import time
@@ -7,17 +8,26 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, UseAppendAction, arg
 
 from gpt2lab.base.errors import UserError
 from gpt2lab.base.files import decode_utf8, read_text
-from gpt2lab.generation.options import SamplingOptions, fresh_seed
+from gpt2lab.generation.options import (
+    Draw,
+    Length,
+    Repeats,
+    SamplingOptions,
+    Search,
+    Words,
+    fresh_seed,
+)
 
 if TYPE_CHECKING:
-    from gpt2lab.generation.engine import Piece
+    from gpt2lab.generation.decoder import Backend
+    from gpt2lab.generation.engine import Completion, Piece
     from gpt2lab.model.gpt import GPT
     from gpt2lab.tokenizer import Tokenizer
 
@@ -41,7 +51,14 @@ examples:
   gpt2lab generate runs/mine "The tokenizer" --temperature 0.8 --samples 3
   gpt2lab generate gpt2 "Q: Who wrote Hamlet? A:" --temperature 0 --stop $'\\n'
   head -c 500 story.txt | gpt2lab generate gpt2 --no-echo > rest.txt
+  (cat article.txt; echo "TL;DR:") | gpt2lab generate gpt2 --no-echo --num-beams 5 \\
+      --no-repeat-ngram-size 2 --early-stopping True --max-new-tokens 25
+  gpt2lab generate gpt2-xl "Once upon" --draft gpt2 --top-k 40
   gpt2lab generate gpt2"""
+
+
+_T = TypeVar("_T")
+_Group = OmitArgPrefixes[UseAppendAction[FlagCreatePairsOff[_T]]]
 
 
 @dataclass(frozen=True)
@@ -56,11 +73,22 @@ class Arguments:
     """read the text from this file (without its last line break, as from standard input)"""
     interactive: FlagCreatePairsOff[bool] = False
     """ask for texts, a line each, even when standard input is not a terminal"""
-    sampling: OmitArgPrefixes[UseAppendAction[SamplingOptions]] = field(default_factory=SamplingOptions)
-    samples: int = 1
-    """how many continuations; the one numbered i is had again alone with --seed SEED+i-1"""
+    length: _Group[Length] = field(default_factory=Length)
+    draw: _Group[Draw] = field(default_factory=Draw)
+    repeats: _Group[Repeats] = field(default_factory=Repeats)
+    words: _Group[Words] = field(default_factory=Words)
+    search: _Group[Search] = field(default_factory=Search)
+    draft: Annotated[str | None, arg(metavar="MODEL")] = None
+    """a smaller model with the same vocabulary: it guesses, MODEL checks; the text is drawn the same way"""
+    logprobs: Annotated[int | None, arg(metavar="N")] = None
+    """list every token's probability, and the N likeliest in its place, on standard error afterwards"""
+    cache_mib: Annotated[int | None, arg(metavar="INT")] = None
+    """most memory for keys and values, in MiB; samples wait for one another rather than exceed it"""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """where to compute; auto takes a GPU if there is one"""
+    precision: Literal["auto", "float32", "bf16", "int8", "int4"] = "auto"
+    """of the weights: bf16 is close to float32 and several times as fast on a CPU, int8 and int4 are faster
+    still and lose a little; auto is bf16 where that is fast; float32 computes in plain PyTorch"""
     no_stream: FlagCreatePairsOff[bool] = False
     """show text only when it is complete, not as it grows"""
     no_echo: FlagCreatePairsOff[bool] = False
@@ -82,12 +110,12 @@ def main(arguments: list[str]) -> int:
 
 
 def _generate(args: Arguments) -> None:
-    if args.samples < 1:
-        raise UserError(f"{args.samples} is not possible", where="samples", fix="Ask for at least 1")
+    options = _options(args)
     prompt = _given_prompt(args)
 
     from gpt2lab import load
     from gpt2lab.base.device import pick_device
+    from gpt2lab.generation.backends import backend_for
 
     device = pick_device(args.device)
     model, tokenizer = load(args.model)
@@ -97,17 +125,58 @@ def _generate(args: Arguments) -> None:
             where=args.model,
             fix="Put the tokenizer.json it was trained with into its directory",
         )
-    model.to(device)
+    draft = None if args.draft is None else _load_draft(args.draft, args.model, tokenizer)
+    voice = _Voice(
+        backend_for(model, device, args.precision),
+        tokenizer,
+        None if draft is None else backend_for(draft, device, args.precision),
+        options,
+        args,
+    )
+    del model, draft  # an engine has packed its own copy of their weights
     if prompt is not None:
-        _continue(model, tokenizer, prompt, args)
+        _continue(voice, prompt)
         return
     for line in _lines():
         try:
-            _continue(model, tokenizer, line, args)
+            _continue(voice, line)
         except UserError as error:  # too long, for example; the next line may not be
             print(error, file=sys.stderr)
         except KeyboardInterrupt:  # leaves this text, not the conversation
             continue
+
+
+@dataclass(frozen=True)
+class _Voice:
+    """Who speaks, and how."""
+
+    model: "Backend"
+    tokenizer: "Tokenizer"
+    draft: "Backend | None"
+    options: SamplingOptions
+    args: Arguments
+
+
+def _options(args: Arguments) -> SamplingOptions:
+    if args.cache_mib is not None and args.cache_mib < 1:
+        raise UserError(f"{args.cache_mib} is not possible", where="cache_mib", fix="Allow at least 1 MiB")
+    groups = (args.length, args.draw, args.repeats, args.words, args.search)
+    chosen = {name: value for group in groups for name, value in vars(group).items()}
+    return SamplingOptions(**chosen, logprobs=args.logprobs)
+
+
+def _load_draft(name: str, model_name: str, tokenizer: "Tokenizer") -> "GPT":
+    from gpt2lab import load
+
+    draft: GPT
+    draft, its_tokenizer = load(name)
+    if its_tokenizer != tokenizer:
+        raise UserError(
+            f"its vocabulary is not that of {model_name}, so it cannot guess for it",
+            where=f"draft {name}",
+            fix="Use a smaller model that was trained with the same vocabulary",
+        )
+    return draft
 
 
 def _given_prompt(args: Arguments) -> str | None:
@@ -141,20 +210,30 @@ def _lines() -> Iterator[str]:
             yield line
 
 
-def _continue(model: "GPT", tokenizer: "Tokenizer", prompt: str, args: Arguments) -> None:
+def _continue(voice: _Voice, prompt: str) -> None:
     """Print the prompt's continuations to standard output, and a line about them to standard error."""
     from gpt2lab.generation.engine import stream
 
-    seed = fresh_seed() if args.sampling.seed is None else args.sampling.seed
-    pieces = stream(model, tokenizer, [prompt] * args.samples, replace(args.sampling, seed=seed))
-    n_tokens, n_restarts = 0, 0
+    args = voice.args
+    seed = fresh_seed() if args.draw.seed is None else args.draw.seed
+    pieces = stream(
+        voice.model,
+        voice.tokenizer,
+        [prompt],
+        replace(voice.options, seed=seed),
+        draft=voice.draft,
+        max_cache_bytes=None if args.cache_mib is None else args.cache_mib * 2**20,
+    )
+    done: list[Completion] = []
+    n_tokens = 0
     started = time.monotonic()
 
     def counted() -> Iterator["Piece"]:
-        nonlocal n_tokens, n_restarts
+        nonlocal n_tokens
         for piece in pieces:
-            n_tokens += 1
-            n_restarts += piece.completion.n_restarts if piece.completion else 0
+            n_tokens += piece.n_tokens
+            if piece.completion is not None:
+                done.append(piece.completion)
             yield piece
 
     try:
@@ -165,9 +244,26 @@ def _continue(model: "GPT", tokenizer: "Tokenizer", prompt: str, args: Arguments
             f"[{n_tokens} tokens in {seconds:.1f} s, {n_tokens / seconds:.1f} tokens/s; seed {seed}]",
             file=sys.stderr,
         )
-        if n_restarts:
-            limit = model.config.context_length
+        if any(completion.n_restarts for completion in done):
+            limit = voice.model.config.context_length
             print(f"[the context of {limit:,} tokens filled up; its last half was kept]", file=sys.stderr)
+        if args.logprobs is not None:
+            for completion in sorted(done, key=lambda completion: completion.seed):
+                print(_probabilities(completion, voice.tokenizer), file=sys.stderr)
+
+
+def _probabilities(completion: "Completion", tokenizer: "Tokenizer") -> str:
+    """A line for each token: its probability, itself, and the likeliest ones in its place."""
+
+    def shown(token: int) -> str:
+        return repr(tokenizer.decode([token]))
+
+    lines = []
+    for rated in completion.logprobs or ():
+        others = "  ".join(f"{shown(token)} {math.exp(logprob):.1%}" for token, logprob in rated.top)
+        own = "" if rated.logprob is None else f"{math.exp(rated.logprob):.1%}"
+        lines.append(f"{own:>6} {shown(rated.token):<16}{'| ' + others if others else ''}".rstrip())
+    return "\n".join(lines)
 
 
 def _print_samples(pieces: Iterator["Piece"], prompt: str, args: Arguments) -> None:
@@ -175,12 +271,12 @@ def _print_samples(pieces: Iterator["Piece"], prompt: str, args: Arguments) -> N
     page = _Page()
     shown = -1
     try:
-        for sample, text in _in_order(pieces, args.samples):
+        for sample, text in _in_order(pieces, args.draw.samples):
             if sample != shown:
                 shown = sample
                 page.end_line()
-                if args.samples > 1:
-                    page.write(f"=== sample {sample + 1} of {args.samples} ===\n")
+                if args.draw.samples > 1:
+                    page.write(f"=== sample {sample + 1} of {args.draw.samples} ===\n")
                 if not args.no_echo:
                     page.write(prompt, bold=True)
             page.write(text)

@@ -1,0 +1,1 @@
+"""The CPU engine's C++ sources (`engine.cpp` and what it includes) and what builds them (`build`)."""
