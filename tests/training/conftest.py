@@ -112,10 +112,16 @@ def final_bytes():
     return read
 
 
-@pytest.fixture
-def environment():
-    """For subprocesses: one thread, nothing from a network, plain output."""
+@pytest.fixture(scope="session")
+def module_environment():
+    """See `environment`."""
     return os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "NO_COLOR": "1", "COLUMNS": "100"}
+
+
+@pytest.fixture
+def environment(module_environment):
+    """For subprocesses: one thread, nothing from a network, plain output."""
+    return module_environment
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import torch
 from gpt2lab.model.config import ModelConfig
 from gpt2lab.model.gpt import GPT
 from gpt2lab.training.optimizer import Optimizers
+from gpt2lab.training.parallel import Placement
 from gpt2lab.training.recipe import OptimizerConfig
 
 SHAPE = {"vocab_size": 50, "context_length": 8, "n_layer": 2, "n_head": 2, "n_embd": 16}
@@ -39,7 +40,7 @@ def values(model):
 def test_decay_shrinks_matrices_and_nothing_else(make_model, name, tied):
     model = make_model(tie_word_embeddings=tied)
     config = OptimizerConfig(name=name, learning_rate=0.5, muon_learning_rate=0.25, weight_decay=0.1)
-    optimizers = Optimizers(model, config)
+    optimizers = Optimizers(Placement(model), config)
     before = values(model)
     fill_gradients(model, 0, scale=0.0)
     optimizers.step(0.5)
@@ -52,7 +53,7 @@ def test_decay_shrinks_matrices_and_nothing_else(make_model, name, tied):
 
 def test_muon_has_the_blocks_matrices_and_nothing_else(make_model):
     model = make_model()
-    optimizers = Optimizers(model, OptimizerConfig(name="muon"))
+    optimizers = Optimizers(Placement(model), OptimizerConfig(name="muon"))
     fill_gradients(model, 0)
     optimizers.step(1.0)
     fields = {}
@@ -71,7 +72,9 @@ def test_muon_has_the_blocks_matrices_and_nothing_else(make_model):
 
 def test_muon_moves_matrices_by_nearly_orthogonal_steps(make_model):
     model = make_model()
-    optimizers = Optimizers(model, OptimizerConfig(name="muon", muon_learning_rate=0.1, weight_decay=0.0))
+    optimizers = Optimizers(
+        Placement(model), OptimizerConfig(name="muon", muon_learning_rate=0.1, weight_decay=0.0)
+    )
     before = values(model)
     fill_gradients(model, 0)
     optimizers.step(1.0)
@@ -87,7 +90,7 @@ def test_queries_keys_and_values_are_three_matrices_of_shape_out_in(make_model):
     """Each moves as torch.optim.Muon moves it alone; tall ones by sqrt(out / in): orientation decides."""
     config = OptimizerConfig(name="muon", muon_learning_rate=0.1, weight_decay=0.1, muon_momentum=0.9)
     model = make_model()
-    optimizers = Optimizers(model, config)
+    optimizers = Optimizers(Placement(model), config)
     alone = {}
     for name, value in values(model).items():
         if name.startswith("h.") and value.dim() == 2:
@@ -112,14 +115,14 @@ def test_queries_keys_and_values_are_three_matrices_of_shape_out_in(make_model):
 def test_state_put_into_a_new_optimizer_continues_identically(make_model, name):
     config = OptimizerConfig(name=name)
     model = make_model()
-    optimizers = Optimizers(model, config)
+    optimizers = Optimizers(Placement(model), config)
     for step in range(3):
         fill_gradients(model, step)
         optimizers.step(1.0 - 0.1 * step)
 
     other = make_model()
     other.load_state_dict({key: value.clone() for key, value in model.state_dict().items()})
-    resumed = Optimizers(other, config)
+    resumed = Optimizers(Placement(other), config)
     resumed.load_state({key: value.clone() for key, value in optimizers.state().items()})
     for step in range(3, 6):
         for one, its_optimizers in ((model, optimizers), (other, resumed)):
@@ -136,7 +139,7 @@ def test_steps_are_adamw_as_published(make_model):
     """Against algorithm 2 of "Decoupled Weight Decay Regularization", by hand in float64."""
     config = OptimizerConfig(learning_rate=1e-2, weight_decay=0.1, beta1=0.8, beta2=0.9)
     model = make_model()
-    optimizers = Optimizers(model, config)
+    optimizers = Optimizers(Placement(model), config)
     expected = {name: value.double().numpy() for name, value in values(model).items()}
     momentum = {name: np.zeros_like(value) for name, value in expected.items()}
     squares = {name: np.zeros_like(value) for name, value in expected.items()}

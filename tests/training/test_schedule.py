@@ -1,6 +1,7 @@
 import math
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +16,45 @@ def factors(schedule):
 def test_warm_up_is_a_straight_line_to_the_peak():
     assert factors(ScheduleConfig(steps=100, warmup_steps=4))[:4] == [0.25, 0.5, 0.75, 1.0]
     assert factors(ScheduleConfig(steps=100, warmup_steps=0))[0] == 1.0
+
+
+def test_wsd_holds_the_peak_and_goes_down_over_its_share_of_the_steps():
+    schedule = ScheduleConfig(steps=101, warmup_steps=5, decay="wsd", decay_share=0.2, final_fraction=0.1)
+    found = factors(schedule)
+    assert found[4:81] == [1.0] * 77
+    for step in range(80, 101):
+        assert found[step] == pytest.approx(0.1 + 0.9 * (1 - math.sqrt((step - 80) / 20)))
+    all_of_it = ScheduleConfig(steps=11, warmup_steps=4, decay="wsd", decay_share=1.0, final_fraction=0.0)
+    assert factors(all_of_it)[4] == 1.0
+    assert factors(all_of_it)[-1] == 0.0
+
+
+def torch_factors(steps, make):
+    """What one of torch's schedulers makes of a learning rate of 1."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler, found = make(optimizer), []
+    for _ in range(steps):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return found
+
+
+def test_schedules_are_those_of_torch():
+    from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
+
+    def with_warmup(down):
+        def make(optimizer):
+            up = LinearLR(optimizer, start_factor=0.1, end_factor=1.0, total_iters=9)
+            return SequentialLR(optimizer, [up, down(optimizer)], milestones=[10])
+
+        return make
+
+    cosine = torch_factors(60, with_warmup(lambda o: CosineAnnealingLR(o, T_max=49, eta_min=0.1)))
+    linear = torch_factors(60, with_warmup(lambda o: LinearLR(o, 1.0, 0.2, total_iters=49)))
+    same = {"steps": 60, "warmup_steps": 10}
+    assert factors(ScheduleConfig(decay="cosine", final_fraction=0.1, **same)) == pytest.approx(cosine)
+    assert factors(ScheduleConfig(decay="linear", final_fraction=0.2, **same)) == pytest.approx(linear)
 
 
 @pytest.mark.parametrize("decay", ["cosine", "linear"])
@@ -41,7 +81,8 @@ def test_shapes_are_the_published_ones():
         ScheduleConfig,
         steps=st.integers(1, 60),
         warmup_steps=st.integers(0, 80),
-        decay=st.sampled_from(["cosine", "linear"]),
+        decay=st.sampled_from(["cosine", "linear", "wsd"]),
+        decay_share=st.floats(0.01, 1),
         final_fraction=st.floats(0, 1),
     )
 )

@@ -12,6 +12,7 @@ from gpt2lab.data.shards import UINT16, Shard
 from gpt2lab.model.config import ModelConfig
 from gpt2lab.model.gpt import GPT
 from gpt2lab.training.optimizer import Optimizers
+from gpt2lab.training.parallel import Placement
 from gpt2lab.training.recipe import OptimizerConfig
 from gpt2lab.training.step import TrainingStep, determinism, summed_loss
 
@@ -28,9 +29,10 @@ def make_step():
         model = GPT(ModelConfig(**shape, **rates)).initialise(torch.Generator().manual_seed(0)).train()
         tokens = np.random.default_rng(0).integers(0, 100, 2000).astype(UINT16.dtype)
         dataset = TokenDataset(Path("nowhere"), "train", [Shard(Path("x.bin"), UINT16, tokens)], None, 100)
+        placement = Placement(model)
         return TrainingStep(
-            model,
-            Optimizers(model, OptimizerConfig(**optimizer)),
+            placement,
+            Optimizers(placement, OptimizerConfig(**optimizer)),
             BatchLoader(dataset, 16, BATCH, seed=1),
             micro_batch=micro_batch,
             seed=5,

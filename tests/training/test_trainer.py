@@ -18,7 +18,7 @@ import gpt2lab
 from gpt2lab.base.errors import UserError
 from gpt2lab.checkpoint import training_state
 from gpt2lab.model.gpt import GPT
-from gpt2lab.training import setup, trainer
+from gpt2lab.training import setup, spikes, trainer
 from gpt2lab.training.launch import go_on, start
 from gpt2lab.training.run import RunFolder
 from gpt2lab.training.step import TrainingStep
@@ -285,6 +285,56 @@ def test_single_bad_losses_are_skipped_and_said(tmp_path, make_recipe, train_in,
     ]
     assert [row["step"] for row in of_kind(run, "train")] == [1, 4, 6]
     assert math.isfinite(of_kind(run, "validation")[-1]["loss"])
+
+
+def test_spikes_are_skipped_and_said_and_a_resumed_run_skips_the_same(
+    tmp_path, make_recipe, train_in, stop_after, monkeypatch, with_dropout, final_bytes, timeless
+):
+    monkeypatch.setattr(spikes, "FEWEST", 2)
+    recipe = make_recipe(
+        schedule__steps=30,
+        save_every=7,
+        log_every=3,
+        optimizer__skip_spikes_above=0.7,
+        optimizer__learning_rate=1e-7,  # so that losses only scatter
+        **with_dropout,
+    )
+    whole = train_in(tmp_path / "whole", recipe)
+    skipped = of_kind(whole, "skipped")
+    assert 3 < len(skipped) < 15
+    assert all("stands out from the last" in row["reason"] for row in skipped)
+    for step in (5, 11, 12, 20):
+        stop_after(step)
+        path = tmp_path / "stopped"
+        train_in(path, None if path.exists() else recipe)
+    resumed = train_in(tmp_path / "stopped")
+    assert final_bytes(resumed, 30) == final_bytes(whole, 30)
+    assert timeless(resumed) == timeless(whole)
+
+
+def test_any_number_of_spikes_in_a_row_does_not_end_a_run(tmp_path, make_recipe, train_in, monkeypatch):
+    monkeypatch.setattr(spikes.SpikeWatch, "verdict", lambda self, loss, norm: "it is a spike")
+    run = train_in(tmp_path / "run", make_recipe())
+    assert [row["step"] for row in of_kind(run, "skipped")] == [1, 2, 3, 4, 5, 6]
+    losses = [row["loss"] for row in of_kind(run, "validation")]
+    assert losses[0] == losses[-1]
+
+
+def test_a_growing_batch_counts_its_tokens_and_resumes_to_the_bit(
+    tmp_path, make_recipe, train_in, stop_after, with_dropout, final_bytes, timeless
+):
+    growth = {"schedule__first_batch_tokens": 16, "schedule__batch_growth_tokens": 200}
+    recipe = make_recipe(schedule__steps=12, **growth, **with_dropout)
+    whole = train_in(tmp_path / "whole", recipe)
+    tokens = [row["tokens"] for row in of_kind(whole, "train")]
+    assert tokens == [16, 32, 48, 64, 96, 128, 176, 240, 304, 368, 432, 496]
+    for step in (3, 6, 8):
+        stop_after(step)
+        path = tmp_path / "stopped"
+        train_in(path, None if path.exists() else recipe)
+    resumed = train_in(tmp_path / "stopped")
+    assert final_bytes(resumed, 12) == final_bytes(whole, 12)
+    assert timeless(resumed) == timeless(whole)
 
 
 def test_three_bad_losses_in_a_row_end_the_run_with_the_last_good_checkpoint(

@@ -104,6 +104,10 @@ def _start(what: str, rest: list[str]) -> int:
 
 
 def _report(folder: Path, result: "TrainingResult") -> int:
+    from gpt2lab.base.errors import speaks
+
+    if not speaks():
+        return 0
     from gpt2lab.app.plots import loss_plot
     from gpt2lab.training.run import RunFolder
 

@@ -1,9 +1,10 @@
 """Which windows make up a training step, and the tensors of one process: decided by the step number alone.
 
-Sample n = step * batch_windows + j of a run is window `permute(n % n_windows)` of epoch `n // n_windows`.
-Nothing else enters, so to resume is to know the step; every window is read once an epoch; and the global
-batch does not depend on how many processes share it (rank r of w takes samples r, r + w, r + 2w, ...) nor
-on the micro-batches each process cuts its share into.
+Sample n of a run is window `permute(n % n_windows)` of epoch `n // n_windows`, and the step reads samples
+step * batch_windows + j (where batches grow, `batch_sizes` counts them). Nothing else enters, so to resume is
+to know the step; every window is read once an epoch; and the global batch does not depend on how many
+processes share it (rank r of w takes samples r, r + w, r + 2w, ...) nor on the micro-batches each process
+cuts its share into.
 
 Reading happens in the foreground: gathering a micro-batch of 16 x 1,024 tokens from the page cache takes a
 fraction of a millisecond, too little for a prefetching thread to win anything.
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gpt2lab.base.errors import UserError
+from gpt2lab.data.batch_sizes import BatchSizes
 from gpt2lab.data.dataset import TokenDataset
 from gpt2lab.data.order import permute
 
@@ -30,6 +32,7 @@ class BatchLoader:
         batch_windows: windows in a global batch, over all processes. It may exceed the number of windows:
             the batch then spans epochs.
         seed: of the order.
+        sizes: of batches that grow up to `batch_windows`; without it all are full.
 
     Attributes:
         n_windows: windows in the dataset: an epoch is `n_windows / batch_windows` steps.
@@ -38,9 +41,18 @@ class BatchLoader:
         UserError: the dataset is too short for one window.
     """
 
-    def __init__(self, dataset: TokenDataset, context_length: int, batch_windows: int, seed: int) -> None:
+    def __init__(
+        self,
+        dataset: TokenDataset,
+        context_length: int,
+        batch_windows: int,
+        seed: int,
+        sizes: BatchSizes | None = None,
+    ) -> None:
         assert context_length >= 1
         assert batch_windows >= 1
+        self.sizes = sizes or BatchSizes(batch_windows)
+        assert self.sizes.full == batch_windows
         self.dataset = dataset
         self.context_length = context_length
         self.batch_windows = batch_windows
@@ -56,9 +68,9 @@ class BatchLoader:
             )
 
     def window_indices(self, step: int) -> NDArray[np.int64]:
-        """The windows of the global batch of `step` (from 0), in order; shape (batch_windows,)."""
-        first = step * self.batch_windows
-        samples = np.arange(first, first + self.batch_windows, dtype=np.int64)
+        """The windows of the global batch of `step` (from 0), in order; shape (windows in this batch,)."""
+        first, size = self.sizes.span(step)
+        samples = np.arange(first, first + size, dtype=np.int64)
         epochs, positions = np.divmod(samples, self.n_windows)
         indices = np.empty_like(positions)
         for epoch in range(int(epochs[0]), int(epochs[-1]) + 1):

@@ -12,6 +12,7 @@ https://github.com/karpathy/nanoGPT/blob/master/data/openwebtext/prepare.py
 
 import codecs
 import errno
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,13 +86,28 @@ def write_shard(path: Path, tokens: Tokens, kind: ShardKind) -> None:
     Raises:
         UserError: the disk is full or the folder may not be written.
     """
+    with atomic_file(path) as temporary:
+        write_shard_in_pieces(temporary, [tokens], len(tokens), kind)
+
+
+def write_shard_in_pieces(path: Path, pieces: Iterable[Tokens], n_tokens: int, kind: ShardKind) -> None:
+    """Write a shard in place, piece by piece, so that it need not fit into memory.
+
+    Args:
+        path: where to; give a temporary name.
+        pieces: its tokens in order, `n_tokens` in all.
+        n_tokens: how many there are.
+        kind: `UINT16` or `UINT32`.
+    """
     assert kind.magic is not None
-    assert 0 < len(tokens) <= MAX_SHARD_TOKENS
+    assert 0 < n_tokens <= MAX_SHARD_TOKENS
     header = np.zeros(HEADER_WORDS, dtype="<i4")
-    header[:3] = (kind.magic, kind.version, len(tokens))
-    with atomic_file(path) as temporary, temporary.open("wb") as file:
+    header[:3] = (kind.magic, kind.version, n_tokens)
+    with path.open("wb") as file:
         file.write(header.tobytes())
-        file.write(np.ascontiguousarray(tokens, dtype=kind.dtype).data)
+        for piece in pieces:
+            file.write(np.ascontiguousarray(piece, dtype=kind.dtype).data)
+        assert file.tell() == HEADER_BYTES + n_tokens * kind.dtype.itemsize
 
 
 def open_shard(path: Path) -> Shard:

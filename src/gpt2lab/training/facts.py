@@ -10,6 +10,7 @@ import torch as pytorch
 
 import gpt2lab
 from gpt2lab.base.device import device_label
+from gpt2lab.training.parallel import Placement
 
 # The last bits of a result depend on these; a resumption under others goes on, but says so.
 _BITS_DEPEND_ON = (
@@ -20,6 +21,8 @@ _BITS_DEPEND_ON = (
     "threads",
     "torch",
     "data_fingerprint",
+    "processes",
+    "parallel",
 )
 
 
@@ -40,9 +43,11 @@ class Facts:
     python: str
     gpt2lab: str
     command: str
+    processes: int = 1
+    parallel: str = Placement.name
 
     @classmethod
-    def here(cls, device: pytorch.device, **decided: Any) -> Self:
+    def here(cls, device: pytorch.device, placement: Placement, **decided: Any) -> Self:
         """Facts of this process on `device`; `decided` gives the fields that are choices."""
         return cls(
             device=str(device),
@@ -52,6 +57,8 @@ class Facts:
             python=platform.python_version(),
             gpt2lab=gpt2lab.__version__,
             command=" ".join(["gpt2lab", *sys.argv[1:]]),
+            processes=placement.world.size,
+            parallel=placement.name,
             **decided,
         )
 

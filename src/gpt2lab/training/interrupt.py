@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from gpt2lab.base.errors import speaks
+
 
 class StopRequest:
     """Whether someone asked the run to stop."""
@@ -27,7 +29,10 @@ def stop_on_signal() -> Iterator[StopRequest]:
             raise KeyboardInterrupt
         request.signal = number
         # Not print(): the handler may run while the interpreter is inside a print of its own.
-        os.write(2, b"\nstopping after the step at hand, which is then saved; Ctrl-C again stops at once\n")
+        if speaks():
+            os.write(
+                2, b"\nstopping after the step at hand, which is then saved; Ctrl-C again stops at once\n"
+            )
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

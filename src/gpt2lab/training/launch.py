@@ -1,13 +1,17 @@
 """Start a run from a recipe, or go on with one from its folder: what `gpt2lab train` and the demo call."""
 
 import dataclasses
+from contextlib import ExitStack
 from pathlib import Path
 
 from gpt2lab.base.errors import UserError
 from gpt2lab.training.dataset import open_data
 from gpt2lab.training.recipe import Recipe
-from gpt2lab.training.run import RunFolder
+from gpt2lab.training.run import OnlookersRunFolder, RunFolder
 from gpt2lab.training.trainer import Sampler, TrainingResult, train
+from gpt2lab.training.world import World, joined, restarted
+
+_DYING_S = 60.0  # how long a process that torchrun has ended may still hold its run
 
 
 def start(
@@ -24,19 +28,24 @@ def start(
     Raises:
         UserError: `out` is taken; the data or the model cannot be had; see also `train`.
     """
-    if resume and RunFolder.is_one(out):
-        return go_on(out, sampler=sampler)
+    with joined() as world:
+        if not world.on_first(lambda: (resume or restarted()) and RunFolder.is_one(out)):
+            world.on_first(lambda: _begin(recipe, out))
+        try:
+            return _train(out, world, sampler)
+        except UserError:
+            run = RunFolder(out)
+            if world.is_first and run.facts() is None:  # not one step taken: free the folder for a new start
+                run.discard()
+            raise
+
+
+def _begin(recipe: Recipe, out: Path) -> None:
     if not recipe.data.path:
         raise UserError(
             "this recipe names no data", where="data.path", fix="Give a folder of text or shards: --data.path"
         )
-    run = RunFolder.create(out, _wherever_started(recipe))
-    try:
-        return go_on(out, sampler=sampler)
-    except UserError:
-        if run.facts() is None:  # not one step was taken: leave the folder free for the mended command
-            run.discard()
-        raise
+    RunFolder.create(out, _wherever_started(recipe))
 
 
 def _wherever_started(recipe: Recipe) -> Recipe:
@@ -53,7 +62,14 @@ def _wherever_started(recipe: Recipe) -> Recipe:
 
 def go_on(folder: Path, *, sampler: Sampler | None = None) -> TrainingResult:
     """Go on with the run in `folder` from its newest checkpoint (from the beginning if it has none)."""
-    run = RunFolder(folder)
-    with run.locked():
-        data, tokenizer = open_data(run, run.recipe().data)
-        return train(run, data, tokenizer, sampler)
+    with joined() as world:
+        return _train(folder, world, sampler)
+
+
+def _train(folder: Path, world: World, sampler: Sampler | None) -> TrainingResult:
+    run = RunFolder(folder) if world.is_first else OnlookersRunFolder(folder)
+    patience_s = _DYING_S if world.size > 1 else 0.0
+    with ExitStack() as held:
+        world.on_first(lambda: held.enter_context(run.locked(patience_s)))
+        data, tokenizer = world.first_then_all(lambda: open_data(run, run.recipe().data))
+        return train(run, data, tokenizer, sampler, world)

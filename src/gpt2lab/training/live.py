@@ -5,14 +5,16 @@ import time
 from types import TracebackType
 from typing import Any, Self
 
+from gpt2lab.base.errors import speaks
 from gpt2lab.base.progress import format_bytes, format_duration
 
 _PLAIN_EVERY_S = 10.0
 
 
 def say(text: str) -> None:
-    """Print a line about a run that has no `LiveView` yet."""
-    print(text, file=sys.stderr, flush=True)
+    """Print a line about a run that has no `LiveView` yet; of several processes only the first does."""
+    if speaks():
+        print(text, file=sys.stderr, flush=True)
 
 
 class LiveView:
@@ -26,7 +28,7 @@ class LiveView:
     def __init__(self, first_step: int, steps: int) -> None:
         self._steps = steps
         self._first_step = first_step
-        self._terminal = sys.stderr.isatty()
+        self._terminal = speaks() and sys.stderr.isatty()
         self._validation = ""
         self._last_plain = 0.0
 

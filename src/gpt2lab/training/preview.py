@@ -6,8 +6,9 @@ import tomli_w
 
 from gpt2lab.base.device import bf16_is_fast, device_label, pick_device
 from gpt2lab.base.progress import format_bytes
+from gpt2lab.base.toml_table import as_table
 from gpt2lab.model.config import count_parameters
-from gpt2lab.training.recipe import Recipe, as_table
+from gpt2lab.training.recipe import Recipe
 
 # Bytes a parameter: float32 weights and gradients; AdamW keeps two more numbers, Muon one.
 _WEIGHTS_AND_GRADIENTS, _STATE = 8, {"adamw": 8, "muon": 4}
@@ -21,7 +22,8 @@ def preview(recipe: Recipe) -> str:
     precision = recipe.precision
     if precision == "auto":
         precision = "bfloat16" if bf16_is_fast(device) else "float32"
-    tokens = recipe.schedule.steps * recipe.batch_tokens
+    windows, _ = recipe.batch_sizes.span(recipe.schedule.steps)
+    tokens = windows * recipe.model.context_length
     rows = {
         "parameters": f"{n_parameters:,}",
         "tokens": f"{tokens:,} ({tokens / n_parameters:.1f} a parameter)",

@@ -4,20 +4,19 @@ Recipes shipped with the package lie in `gpt2lab/recipes/`; any path to a TOML f
 as well. A recipe is complete: whatever it leaves out has the default written here.
 """
 
-import dataclasses
-import difflib
 import math
-import tomllib
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Literal
 
 import tomli_w
 
+from gpt2lab.base import shipped_recipes
 from gpt2lab.base.device import DeviceName
 from gpt2lab.base.errors import UserError
-from gpt2lab.base.files import read_text, write_text
+from gpt2lab.base.files import write_text
+from gpt2lab.base.toml_table import as_table
+from gpt2lab.data.batch_sizes import BatchSizes
 from gpt2lab.model.config import ModelConfig
 
 _NOT_A_SIZE = "is negative or not finite"
@@ -55,20 +54,29 @@ class OptimizerConfig:
     """Muon's momentum (Nesterov)"""
     clip_norm: float = 1.0
     """gradients are scaled down to at most this norm"""
+    skip_spikes_above: float = 0.0
+    """skip a step whose loss or gradient norm is so many standard deviations above its recent mean (6, say);
+    0 skips none"""
 
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """How the learning rate moves: up linearly, then down to a fraction of the peak."""
+    """How the learning rate moves, up linearly, then down to a fraction of the peak; and the batch size."""
 
     steps: int = 1000
     """optimizer steps in all"""
     warmup_steps: int = 100
     """steps of linear warm-up"""
-    decay: Literal["cosine", "linear"] = "cosine"
-    """shape of the way down"""
+    decay: Literal["cosine", "linear", "wsd"] = "cosine"
+    """shape of the way down; wsd holds the peak and goes down only at the end"""
+    decay_share: float = 0.2
+    """for wsd: share of the steps on the way down"""
     final_fraction: float = 0.1
     """learning rate at the end, as a share of the peak"""
+    first_batch_tokens: int = 0
+    """tokens of the first batch, which grows linearly to batch_tokens (GPT-3: 32k); 0 begins with all"""
+    batch_growth_tokens: int = 0
+    """tokens read while the batch grows"""
 
 
 @dataclass(frozen=True)
@@ -95,6 +103,11 @@ class Recipe:
     """of matrix products; weights and optimizer state stay float32; auto takes bfloat16 where it is faster"""
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile the training step; auto does where a C++ compiler (CPU) or a GPU is there"""
+    parallel: Literal["auto", "ddp", "fsdp"] = "auto"
+    """of several processes (torchrun): ddp keeps a whole model in each, fsdp a share of it, which takes less
+    memory and more time; auto takes fsdp where a whole one would fill more than half a GPU"""
+    background_saves: Literal["auto", "on", "off"] = "auto"
+    """write checkpoints from a copy in main memory while training goes on; auto does on a GPU"""
     fast: bool = False
     """give up bit-for-bit repeatability for speed"""
     minutes: float = 0.0
@@ -122,23 +135,50 @@ class Recipe:
         _require(self.schedule.steps >= 1, "schedule.steps", "is less than 1")
         _require(0 <= self.schedule.warmup_steps, "schedule.warmup_steps", "is negative")
         _require(0 <= self.schedule.final_fraction <= 1, "schedule.final_fraction", "is not in 0..1")
+        _require(0 < self.schedule.decay_share <= 1, "schedule.decay_share", "is not above 0 and at most 1")
+        self._check_batch_growth()
         _require(0 <= self.data.validation_fraction < 1, "data.validation_fraction", "is not in 0..1")
         for name in ("learning_rate", "muon_learning_rate", "clip_norm"):
             value = getattr(self.optimizer, name)
             _require(0 < value < math.inf, f"optimizer.{name}", "is not above 0 and finite")
         for name in ("beta1", "beta2", "muon_momentum"):
             _require(0 <= getattr(self.optimizer, name) < 1, f"optimizer.{name}", "is not in 0..1 (below 1)")
-        _require(0 <= self.optimizer.weight_decay < math.inf, "optimizer.weight_decay", _NOT_A_SIZE)
+        for name in ("weight_decay", "skip_spikes_above"):
+            _require(0 <= getattr(self.optimizer, name) < math.inf, f"optimizer.{name}", _NOT_A_SIZE)
         for name in ("log_every", "validate_every", "validate_tokens", "save_every"):
             _require(getattr(self, name) >= 1, name, "is less than 1")
         for name in ("micro_batch", "sample_every", "minutes"):
             _require(0 <= getattr(self, name) < math.inf, name, _NOT_A_SIZE)
         _require(-(2**63) <= self.seed < 2**63, "seed", "does not fit 64 bits")
 
+    def _check_batch_growth(self) -> None:
+        first, growth = self.schedule.first_batch_tokens, self.schedule.batch_growth_tokens
+        _require(first >= 0, "schedule.first_batch_tokens", "is negative")
+        _require(
+            (growth > 0) == (first > 0),
+            "schedule.batch_growth_tokens",
+            "goes with schedule.first_batch_tokens",
+        )
+        if first == 0:
+            return
+        _require(
+            first % self.model.context_length == 0 and self.batch_tokens % first == 0,
+            "schedule.first_batch_tokens",
+            f"{first:,} is no multiple of the context length, or does not divide batch_tokens",
+        )
+        _require(self.minutes == 0, "minutes", "cannot set the steps of a run whose batch grows")
+
     @property
     def batch_sequences(self) -> int:
-        """Sequences of context_length tokens in an optimizer step."""
+        """Sequences of context_length tokens in an optimizer step, once the batch is full."""
         return self.batch_tokens // self.model.context_length
+
+    @property
+    def batch_sizes(self) -> BatchSizes:
+        """Sequences in each step's batch."""
+        context = self.model.context_length
+        first, growth = self.schedule.first_batch_tokens, self.schedule.batch_growth_tokens
+        return BatchSizes(self.batch_sequences, first // context, growth // context)
 
 
 def _require(condition: bool, option: str, what: str) -> None:
@@ -150,10 +190,7 @@ def _require(condition: bool, option: str, what: str) -> None:
 
 def recipe_names() -> list[str]:
     """Names of the recipes shipped with the package."""
-    folder = resources.files("gpt2lab") / "recipes"
-    return sorted(
-        entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml")
-    )
+    return shipped_recipes.recipe_names()
 
 
 def load_recipe(name_or_path: str) -> Recipe:
@@ -163,78 +200,9 @@ def load_recipe(name_or_path: str) -> Recipe:
         UserError: no such recipe; not TOML; an unknown field (close ones are named); a value of a wrong type
             or out of range.
     """
-    if name_or_path in recipe_names():
-        text = (resources.files("gpt2lab") / "recipes" / f"{name_or_path}.toml").read_text("utf-8")
-    elif name_or_path.endswith(".toml"):
-        text = read_text(Path(name_or_path))
-    else:
-        close = difflib.get_close_matches(name_or_path, recipe_names(), n=1)
-        hint = f"Did you mean {close[0]!r}? " if close else ""
-        raise UserError(
-            f"there is no recipe, TOML file or run folder {name_or_path!r}",
-            fix=f"{hint}Recipes: {', '.join(recipe_names())}",
-        )
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"not valid TOML: {error}", where=name_or_path, fix="Mend that line") from error
-    recipe: Recipe = _from_table(Recipe, table, where=name_or_path, prefix="")
-    return recipe
-
-
-def _from_table(kind: Any, table: dict[str, Any], *, where: str, prefix: str) -> Any:
-    """Build a dataclass from a TOML table, refusing fields it does not have."""
-    hints = get_type_hints(kind)
-    values: dict[str, Any] = {}
-    for key, value in table.items():
-        if key not in hints:
-            close = difflib.get_close_matches(key, hints, n=1)
-            hint = f"Did you mean {close[0]!r}" if close else f"Known fields: {', '.join(hints)}"
-            raise UserError(f"unknown field {prefix}{key}", where=where, fix=hint)
-        expected = hints[key]
-        if dataclasses.is_dataclass(expected) and isinstance(value, dict):
-            values[key] = _from_table(expected, value, where=where, prefix=f"{prefix}{key}.")
-        elif _fits(value, expected):
-            values[key] = float(value) if expected is float else value
-        else:
-            raise UserError(
-                f"{prefix}{key} = {value!r} is of the wrong kind",
-                where=where,
-                fix=f"It takes {_say(expected)}",
-            )
-    return kind(**values)
-
-
-def _fits(value: Any, expected: Any) -> bool:
-    if get_origin(expected) is Literal:
-        return value in get_args(expected)
-    if get_args(expected):  # `int | None`: TOML has no null, so only the int can be written
-        return any(_fits(value, option) for option in get_args(expected))
-    if expected is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return isinstance(value, expected) and isinstance(value, bool) == (expected is bool)
-
-
-def _say(expected: Any) -> str:
-    if get_origin(expected) is Literal:
-        return "one of " + ", ".join(repr(option) for option in get_args(expected))
-    names = {int: "a whole number", float: "a number", str: "text in quotes", bool: "true or false"}
-    return names.get(expected, "a table" if dataclasses.is_dataclass(expected) else "a whole number")
+    return shipped_recipes.read_recipe(Recipe, name_or_path, what="recipe, TOML file or run folder")
 
 
 def save_recipe(recipe: Recipe, path: Path) -> None:
     """Write every field, defaults included, so that the file means the same under later versions."""
     write_text(path, tomli_w.dumps(as_table(recipe)))
-
-
-def as_table(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as TOML can hold it: nested tables, without the fields that are None."""
-
-    def without_none(table: dict[str, Any]) -> dict[str, Any]:
-        return {
-            key: without_none(value) if isinstance(value, dict) else value
-            for key, value in table.items()
-            if value is not None
-        }
-
-    return without_none(dataclasses.asdict(recipe))

@@ -14,10 +14,11 @@ import fcntl
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from gpt2lab.base.errors import UserError
 from gpt2lab.base.files import (
@@ -87,21 +88,25 @@ class RunFolder:
         write_json(self._facts_path, facts)
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, patience_s: float = 0.0) -> Iterator[None]:
         """Hold the run for this process; the lock ends with the process, however it ends.
+
+        Args:
+            patience_s: how long to wait for another process that has it.
 
         Raises:
             UserError: another process is training in this folder.
         """
         with (self.path / ".lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise UserError(
-                    "another process is training in this folder",
-                    where=self.path,
-                    fix="Wait for it or stop it",
-                ) from error
+            give_up = time.monotonic() + patience_s
+            while not _lock(lock):
+                if time.monotonic() >= give_up:
+                    raise UserError(
+                        "another process is training in this folder",
+                        where=self.path,
+                        fix="Wait for it or stop it",
+                    )
+                time.sleep(0.2)
             remove_leftovers(self.path)
             remove_leftovers(self.path / "checkpoints")
             yield
@@ -145,6 +150,28 @@ class RunFolder:
             file.write(json.dumps(row) + "\n")
             file.flush()
             os.fsync(file.fileno())
+
+
+class OnlookersRunFolder(RunFolder):
+    """The run's folder as every process but the first has it: to read, while the first one writes for all."""
+
+    def save_facts(self, facts: Row) -> None:
+        """Leave it to the first process."""
+
+    def cut_metrics(self, step: int | None) -> None:
+        """Leave it to the first process."""
+
+    def add_metrics(self, row: Row) -> None:
+        """Leave it to the first process."""
+
+
+def _lock(file: TextIO) -> bool:
+    """Lock a file for this process; False if another has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _is_empty_folder(path: Path) -> bool:

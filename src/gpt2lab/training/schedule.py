@@ -1,4 +1,10 @@
-"""The learning rate over time: linear warm-up, then a cosine (GPT-1 to GPT-3) or a straight line down."""
+"""The learning rate over time: linear warm-up, then a way down of one of three shapes.
+
+cosine   GPT-1 to GPT-3
+linear   a straight line
+wsd      warm-up, stable, decay: the peak is held, and only the last `decay_share` of the steps goes down,
+         as 1 - sqrt(x): better than a straight line in Hägele et al. 2024 (arXiv 2405.18392)
+"""
 
 import math
 
@@ -13,7 +19,18 @@ def learning_rate_factor(step: int, schedule: ScheduleConfig) -> float:
     """
     if step < schedule.warmup_steps:
         return (step + 1) / schedule.warmup_steps
-    way_down = max(1, schedule.steps - 1 - schedule.warmup_steps)
-    done = min(1.0, (step - schedule.warmup_steps) / way_down)
-    shape = 0.5 * (1 + math.cos(math.pi * done)) if schedule.decay == "cosine" else 1 - done
-    return schedule.final_fraction + (1 - schedule.final_fraction) * shape
+    start = schedule.warmup_steps
+    if schedule.decay == "wsd":
+        start = max(start, schedule.steps - 1 - round(schedule.decay_share * schedule.steps))
+    done = min(1.0, max(0, step - start) / max(1, schedule.steps - 1 - start))
+    return schedule.final_fraction + (1 - schedule.final_fraction) * _shape(schedule.decay, done)
+
+
+def _shape(decay: str, done: float) -> float:
+    """How much of the way down is left, from 1 to 0, when the share `done` of its steps is done."""
+    match decay:
+        case "cosine":
+            return 0.5 * (1 + math.cos(math.pi * done))
+        case "wsd":
+            return 1 - math.sqrt(done)
+    return 1 - done

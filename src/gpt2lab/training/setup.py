@@ -1,5 +1,6 @@
 """What a run needs before its first step: device, precision, model, data, micro-batch, compiled or not."""
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -8,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gpt2lab.base.device import available_memory, bf16_is_fast, cxx_compiler, pick_device
+from gpt2lab.base.device import available_memory, bf16_is_fast, cxx_compiler
 from gpt2lab.base.errors import UserError
 from gpt2lab.base.progress import format_duration
 from gpt2lab.checkpoint.huggingface import load
@@ -20,10 +21,14 @@ from gpt2lab.tokenizer import Tokenizer
 from gpt2lab.training.facts import Facts
 from gpt2lab.training.live import say
 from gpt2lab.training.optimizer import Optimizers
+from gpt2lab.training.parallel import Placement, Replicated
 from gpt2lab.training.recipe import Recipe
+from gpt2lab.training.sharded import Sharded
 from gpt2lab.training.step import TrainingStep, compiled_loss, summed_loss
+from gpt2lab.training.world import World
 
 _TIMED_STEPS, _TIMED_SECONDS = 30, 4.0  # for `minutes`: as many steps, unless they take longer
+_BYTES_A_PARAMETER = 16  # weight, gradient and AdamW's two moments, float32 each
 
 
 @dataclass
@@ -42,6 +47,7 @@ def build_session(
     tokenizer: Tokenizer | None,
     earlier: Facts | None = None,
     weights: Mapping[str, Tensor] | None = None,
+    world: World | None = None,
 ) -> Session:
     """Everything between reading a recipe and the first step.
 
@@ -51,33 +57,42 @@ def build_session(
         tokenizer: the vocabulary the shards should belong to, if at hand.
         earlier: what was decided when this run first started, if it is being resumed.
         weights: those of the checkpoint to go on from, if there is one.
+        world: the processes that share the work; without it this one does it alone.
 
     Raises:
-        UserError: no such device; shards and vocabulary do not fit; `init_from` is of another shape;
-            compiling was asked for and failed.
+        UserError: no such device; more processes than GPUs or than sequences in a batch; shards and
+            vocabulary do not fit; `init_from` is of another shape; compiling was asked for and failed.
     """
     if earlier:
         recipe = _as_before(recipe, earlier)
-    device = pick_device(recipe.device)
+    world = world or World()
+    device = world.device(recipe.device)
+    _check_processes(recipe, device, world)
     vocab_size, fingerprint = recipe.model.vocab_size, tokenizer.fingerprint if tokenizer else None
     training, held_out = (
         TokenDataset.open(data, split, vocab_size=vocab_size, tokenizer_fingerprint=fingerprint)
         for split in ("train", "val")
     )
-    model = initial_model(recipe, weights).to(device).train()
+    placement = _place(initial_model(recipe, weights).to(device).train(), recipe, world)
+    context_length, windows = recipe.model.context_length, recipe.batch_sequences
     step = TrainingStep(
-        model,
-        Optimizers(model, recipe.optimizer),
-        BatchLoader(training, recipe.model.context_length, recipe.batch_sequences, recipe.seed),
-        micro_batch=recipe.micro_batch or fitting_micro_batch(recipe, device),
+        placement,
+        Optimizers(placement, recipe.optimizer),
+        BatchLoader(training, context_length, windows, recipe.seed, recipe.batch_sizes),
+        micro_batch=recipe.micro_batch
+        or world.on_first(lambda: fitting_micro_batch(recipe, device, world.size)),
         seed=recipe.seed,
         clip_norm=recipe.optimizer.clip_norm,
         dtype=_dtype(recipe, device),
+        spikes_above=recipe.optimizer.skip_spikes_above,
     )
     if recipe.compile != "off":
         _compile(step, required=recipe.compile == "on")
+    if world.size > 1:
+        step.rehearse()  # DDP settles the order in which it sends gradients, and with it the last bits
     facts = Facts.here(
         device,
+        placement,
         steps=_steps_in_time(recipe, step) if recipe.minutes else recipe.schedule.steps,
         micro_batch=step.micro_batch,
         precision="bfloat16" if step.dtype == torch.bfloat16 else "float32",
@@ -85,7 +100,7 @@ def build_session(
         parameters=count_parameters(recipe.model),
         data_fingerprint=training.fingerprint,
     )
-    return Session(facts, model, step, held_out)
+    return Session(facts, placement.model, step, held_out)
 
 
 def _as_before(recipe: Recipe, earlier: Facts) -> Recipe:
@@ -98,6 +113,32 @@ def _as_before(recipe: Recipe, earlier: Facts) -> Recipe:
         minutes=0.0,
         schedule=replace(recipe.schedule, steps=earlier.steps),
     )
+
+
+def _check_processes(recipe: Recipe, device: torch.device, world: World) -> None:
+    """Whether the processes fit the batch; and a hint where there are GPUs that none of them uses."""
+    _, fewest = recipe.batch_sizes.span(0)
+    if fewest < world.size:
+        raise UserError(
+            f"a batch of {fewest:,} sequences cannot be shared by {world.size:,} processes",
+            where="torchrun --nproc-per-node",
+            fix="Start fewer processes, or give the recipe more batch_tokens",
+        )
+    n_gpus = torch.cuda.device_count() if device.type == "cuda" else 1
+    if world.size == 1 and n_gpus > 1:
+        say(f"one of {n_gpus} GPUs is used; for all: torchrun --nproc-per-node {n_gpus} -m gpt2lab train ...")
+
+
+def _place(model: GPT, recipe: Recipe, world: World) -> Placement:
+    """Spread a model, whole and the same in every process, over them; see `Recipe.parallel`."""
+    if world.size == 1:
+        return Placement(model, world)
+    shares, device = recipe.parallel == "fsdp", model.wte.weight.device
+    if recipe.parallel == "auto" and device.type == "cuda":
+        whole = _BYTES_A_PARAMETER * count_parameters(recipe.model)
+        # Of all memory, not of what is free: another start must come to the same answer.
+        shares = whole > torch.cuda.get_device_properties(device).total_memory // 2
+    return Sharded(model, world) if shares else Replicated(model, world)
 
 
 def _dtype(recipe: Recipe, device: torch.device) -> torch.dtype:
@@ -135,8 +176,8 @@ def _without_dropout(config: ModelConfig) -> ModelConfig:
     return replace(config, embd_pdrop=0.0, attn_pdrop=0.0, resid_pdrop=0.0)
 
 
-def fitting_micro_batch(recipe: Recipe, device: torch.device) -> int:
-    """The most sequences to compute at once, a divisor of the batch, by an estimate of memory.
+def fitting_micro_batch(recipe: Recipe, device: torch.device, processes: int = 1) -> int:
+    """The most sequences to compute at once, a divisor of a process's share of the batch, by their memory.
 
     For the backward pass a token keeps about 17 numbers a channel and layer (inputs of matrix products, norms
     and the activation; Korthikanti et al. 2022, equation 2, without the attention matrix, which the fused
@@ -149,7 +190,8 @@ def fitting_micro_batch(recipe: Recipe, device: torch.device) -> int:
     # A CPU is fastest while activations stay in its caches; 16k tokens fill any GPU, more only cost memory.
     enough_tokens = 2_048 if device.type == "cpu" else 16_384
     limit = max(1, min(by_memory, enough_tokens // model.context_length))
-    divisors = (n for n in range(1, recipe.batch_sequences + 1) if recipe.batch_sequences % n == 0)
+    share = math.ceil(recipe.batch_sequences / processes)
+    divisors = (n for n in range(1, share + 1) if share % n == 0)
     return max(n for n in divisors if n <= limit)
 
 
@@ -181,8 +223,9 @@ def _compile(step: TrainingStep, *, required: bool) -> None:
 
 def _steps_in_time(recipe: Recipe, step: TrainingStep) -> int:
     """How many steps the recipe's minutes allow, leaving no trace of the steps taken to find out."""
-    steps = max(1, round(60 * recipe.minutes / seconds_a_step(step)))
-    step.optimizers = Optimizers(step.model, recipe.optimizer)
+    seconds = seconds_a_step(step)
+    steps = step.placement.world.on_first(lambda: max(1, round(60 * recipe.minutes / seconds)))
+    step.optimizers = Optimizers(step.placement, recipe.optimizer)
     say(f"{recipe.minutes:g} minutes are about {steps:,} steps on this machine")
     return steps
 
@@ -192,7 +235,8 @@ def seconds_a_step(step: TrainingStep) -> float:
     say("timing some steps")
     step.take(0, 0.0)  # the first one also finds memory
     taken, started = 0, time.perf_counter()
-    while taken < _TIMED_STEPS and time.perf_counter() - started < _TIMED_SECONDS:
+    world = step.placement.world
+    while taken < _TIMED_STEPS and not world.any(time.perf_counter() - started >= _TIMED_SECONDS):
         step.take(taken, 0.0)
         taken += 1
     return (time.perf_counter() - started) / taken

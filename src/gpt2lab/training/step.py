@@ -3,7 +3,7 @@
 import hashlib
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -15,10 +15,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from gpt2lab.data.loader import BatchLoader
 from gpt2lab.model.gpt import GPT
 from gpt2lab.training.optimizer import Optimizers
+from gpt2lab.training.parallel import LossFunction, Placement, micro_batches_of
+from gpt2lab.training.spikes import SpikeWatch
+from gpt2lab.training.world import sum_over
 
 _SHORT_CONTEXT = 256
-
-LossFunction = Callable[[GPT, Tensor, Tensor], Tensor]
 
 
 def summed_loss(model: GPT, inputs_BT: Tensor, targets_BT: Tensor) -> Tensor:
@@ -60,13 +61,19 @@ class StepOutcome:
 
     loss: float
     gradient_norm: float
+    spike: str = ""  # what stands out from earlier steps
+
+    @property
+    def not_finite(self) -> str:
+        """What is no number; empty if all are."""
+        if not math.isfinite(self.loss):
+            return f"the loss is {self.loss}"
+        return "" if math.isfinite(self.gradient_norm) else f"the gradient norm is {self.gradient_norm}"
 
     @property
     def skipped(self) -> str:
         """Why the weights were left alone; empty if they were updated."""
-        if not math.isfinite(self.loss):
-            return f"the loss is {self.loss}"
-        return "" if math.isfinite(self.gradient_norm) else f"the gradient norm is {self.gradient_norm}"
+        return self.not_finite or self.spike
 
 
 def attention_kernel(device: torch.device, context_length: int) -> AbstractContextManager[None]:
@@ -91,7 +98,7 @@ class TrainingStep:
 
     def __init__(
         self,
-        model: GPT,
+        placement: Placement,
         optimizers: Optimizers,
         loader: BatchLoader,
         *,
@@ -99,19 +106,22 @@ class TrainingStep:
         seed: int,
         clip_norm: float,
         dtype: torch.dtype,
+        spikes_above: float = 0.0,
     ) -> None:
-        self.model = model
+        self.placement = placement
+        self.model = placement.model
         self.optimizers = optimizers
         self.loader = loader
         self.micro_batch = micro_batch
         self._seed = seed
         self._clip_norm = clip_norm
         self.dtype = dtype
+        self.spikes = SpikeWatch(spikes_above)
         self.loss: LossFunction = summed_loss
-        self.device = model.wte.weight.device
+        self.device = self.model.wte.weight.device
 
     def take(self, step: int, learning_rate_factor: float) -> StepOutcome:
-        """Learn from global batch number `step`; a loss or gradient that is not finite changes nothing."""
+        """Learn from global batch number `step`; one that is not finite, or a spike, changes nothing."""
         outcome = self._gradients(step)
         if outcome.skipped:
             self.optimizers.zero_grad()
@@ -121,19 +131,22 @@ class TrainingStep:
 
     def _gradients(self, step: int) -> StepOutcome:
         """Fill every parameter's gradient with that of the mean loss, clipped to the norm limit."""
-        n_targets = self.loader.batch_windows * self.loader.context_length
-        loss = torch.zeros((), device=self.device)
-        for number, (inputs_BT, targets_BT) in enumerate(self.loader.micro_batches(step, self.micro_batch)):
+        world, (_, n_windows) = self.placement.world, self.loader.sizes.span(step)
+        n_targets = n_windows * self.loader.context_length
+        total = torch.zeros((), device=self.device)
+        for number, last, batch in micro_batches_of(self.loader, step, self.micro_batch, world):
             # Dropout's randomness follows from the step, not from what ran before: a resumed run repeats it.
-            torch.manual_seed(_seed_of(self._seed, step, number))
-            loss += self._backward(inputs_BT, targets_BT, n_targets)
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._clip_norm)
-        return StepOutcome(loss.item(), norm.item())
+            torch.manual_seed(_seed_of(self._seed, step, number * world.size + world.rank))
+            with self.placement.accumulating(last):
+                total += self._backward(*batch, n_targets)
+        loss, norm = sum_over(world, total).item(), self.placement.clip_gradients(self._clip_norm).item()
+        return StepOutcome(loss, norm, self.spikes.verdict(loss, norm))
 
     def rehearse(self) -> None:
         """Run forward and backward once, so that whatever is compiled is compiled; changes nothing."""
         inputs_BT, targets_BT = next(self.loader.micro_batches(0, self.micro_batch))
-        self._backward(inputs_BT, targets_BT, targets_BT.numel())
+        with self.placement.accumulating(last=True):
+            self._backward(inputs_BT, targets_BT, targets_BT.numel())
         self.optimizers.zero_grad()
 
     def _backward(self, inputs_BT: Tensor, targets_BT: Tensor, n_targets: int) -> Tensor:
@@ -141,6 +154,6 @@ class TrainingStep:
         inputs_BT, targets_BT = inputs_BT.to(self.device), targets_BT.to(self.device)
         autocast = torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
         with autocast, attention_kernel(self.device, inputs_BT.size(1)):
-            loss = self.loss(self.model, inputs_BT, targets_BT) / n_targets
+            loss = self.placement.loss(self.loss, inputs_BT, targets_BT) / n_targets
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()

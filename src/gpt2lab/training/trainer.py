@@ -15,22 +15,23 @@ from pathlib import Path
 
 from gpt2lab.base.device import peak_memory
 from gpt2lab.base.errors import UserError
-from gpt2lab.checkpoint.huggingface import save
 from gpt2lab.checkpoint.runs import checkpoint_folders
-from gpt2lab.checkpoint.training_state import TrainingState
 from gpt2lab.data.evaluation_windows import sequential_windows
 from gpt2lab.model.gpt import GPT
 from gpt2lab.tokenizer import Tokenizer
 from gpt2lab.training.facts import Facts
 from gpt2lab.training.interrupt import StopRequest, stop_on_signal
 from gpt2lab.training.live import LiveView, say
+from gpt2lab.training.parallel import shared_out
 from gpt2lab.training.recipe import Recipe
 from gpt2lab.training.restore import Saved, newest_whole_checkpoint
 from gpt2lab.training.run import RunFolder
+from gpt2lab.training.saving import Saver
 from gpt2lab.training.schedule import learning_rate_factor
 from gpt2lab.training.setup import Session, build_session
 from gpt2lab.training.step import StepOutcome, determinism
 from gpt2lab.training.validate import bytes_of_tokens, validate
+from gpt2lab.training.world import World
 
 Sampler = Callable[[GPT, Tokenizer, str], str]  # (model, tokenizer, prompt) -> the prompt's continuation
 SKIPS_BEFORE_STOP = 3
@@ -44,7 +45,7 @@ class Position:
     seconds: float = 0.0  # spent so far, over all resumptions
     best_loss: float = math.inf  # lowest validation loss of a saved checkpoint, nats per token
     best_step: int = -1  # of that checkpoint
-    skipped_in_a_row: int = 0
+    skipped_in_a_row: int = 0  # for not being finite; spikes do not count
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,11 @@ class TrainingResult:
 
 
 def train(
-    run: RunFolder, data: Path, tokenizer: Tokenizer | None = None, sampler: Sampler | None = None
+    run: RunFolder,
+    data: Path,
+    tokenizer: Tokenizer | None = None,
+    sampler: Sampler | None = None,
+    world: World | None = None,
 ) -> TrainingResult:
     """Start a run or go on with it, until its last step or until someone asks it to stop.
 
@@ -66,24 +71,25 @@ def train(
         data: folder of token shards with a train and a val split.
         tokenizer: saved beside the weights; also needed for bits per byte and samples.
         sampler: writes samples on the way.
+        world: the processes that share the work; without it this one does it alone.
 
     Raises:
         UserError: see `build_session`; also a full disk, and a loss that is not finite in three steps in a
             row. The last good checkpoint is intact after each.
     """
-    recipe = run.recipe()
+    recipe, world = run.recipe(), world or World()
     with determinism(not recipe.fast), stop_on_signal() as stop:
-        started_with = run.facts()
+        started_with = world.on_first(run.facts)
         earlier = Facts.from_json(started_with) if started_with else None
-        saved = newest_whole_checkpoint(run)
-        session = build_session(recipe, data, tokenizer, earlier, saved.weights if saved else None)
+        saved = newest_whole_checkpoint(run, world)
+        weights = saved.weights if saved else None
+        session = build_session(recipe, data, tokenizer, earlier, weights, world)
+        loop = _Loop(run, recipe, session, tokenizer, sampler)
+        loop.restore(saved)
         if earlier is None:
             run.save_facts(session.facts.to_json())
         else:
-            for difference in earlier.differences(session.facts):
-                say(f"not bit-identical from here: {difference}")
-        loop = _Loop(run, recipe, session, tokenizer, sampler)
-        loop.restore(saved)
+            loop.note_differences(earlier)
         return loop.go(stop)
 
 
@@ -99,6 +105,7 @@ class _Loop:
         sampler: Sampler | None,
     ) -> None:
         self.run, self.recipe, self.session = run, recipe, session
+        self.world = session.step.placement.world
         self.tokenizer, self.sampler = tokenizer, sampler
         self.schedule = dataclasses.replace(recipe.schedule, steps=session.facts.steps)
         self.position = Position()
@@ -107,25 +114,36 @@ class _Loop:
         self.bytes_of_token_V = None
         if tokenizer is not None:
             self.bytes_of_token_V = bytes_of_tokens(tokenizer)
+        on_gpu = session.step.device.type != "cpu"
+        background = recipe.background_saves == "on" or (recipe.background_saves == "auto" and on_gpu)
+        self.saver = Saver(run, tokenizer, self.world, background=background)
 
     def restore(self, saved: Saved | None) -> None:
         """Stand where `saved` was taken; without it, at the beginning."""
         if saved is not None:
             self.session.step.optimizers.load_state(dict(saved.optimizer_state))
-            self.position = Position(**saved.position)
+            facts = dict(saved.position)
+            self.session.step.spikes.load_state(facts.pop("recent", {}))
+            self.position = Position(**facts)
             say(f"resumed after step {self.position.step:,}")
         self.run.cut_metrics(self.position.step if self.position.step else None)
+
+    def note_differences(self, earlier: Facts) -> None:
+        """Say and record why the last bits will differ from those of the run as it began, if they do."""
+        for difference in earlier.differences(self.session.facts):
+            say(f"not bit-identical from here: {difference}")
+            self.run.add_metrics({"kind": "event", "step": self.position.step, "what": difference})
 
     def go(self, stop: StopRequest) -> TrainingResult:
         """The loop itself."""
         position, steps = self.position, self.schedule.steps
-        with LiveView(position.step, steps) as self.live:
+        with LiveView(position.step, steps) as self.live, self.saver:
             self._clock = time.monotonic() - position.seconds
             if position.step == 0:
                 self._validate()
             while position.step < steps:
                 self._take_step()
-                done, stopping = position.step == steps, bool(stop)
+                done, stopping = position.step == steps, self.world.any(bool(stop))
                 if done or position.step % self.recipe.validate_every == 0:
                     self._validate()
                 if self.recipe.sample_every and position.step % self.recipe.sample_every == 0:
@@ -134,6 +152,7 @@ class _Loop:
                     self._save()
                 if stopping:
                     break
+            self.saver.wait()
         newest = self.run.checkpoint(position.step)
         return TrainingResult(newest, position.step == steps, position.step)
 
@@ -159,11 +178,11 @@ class _Loop:
         row = {
             "kind": "train",
             "step": position.step,
-            "tokens": position.step * self.recipe.batch_tokens,
+            "tokens": self._tokens(position.step),
             "loss": outcome.loss,
             "lr": self.recipe.optimizer.learning_rate * factor,
             "grad_norm": outcome.gradient_norm,
-            "tokens_per_s": len(self._unlogged) * self.recipe.batch_tokens / sum(self._unlogged),
+            "tokens_per_s": self._tokens_of_unlogged() / sum(self._unlogged),
             "seconds": position.seconds,
             "memory_bytes": peak_memory(self.session.step.device),
         }
@@ -171,12 +190,22 @@ class _Loop:
         self.run.add_metrics(row)
         self.live.logged(row)
 
+    def _tokens(self, step: int) -> int:
+        """Tokens read by the first `step` steps."""
+        loader = self.session.step.loader
+        return loader.sizes.span(step)[0] * loader.context_length
+
+    def _tokens_of_unlogged(self) -> int:
+        last = self.position.step
+        return self._tokens(last) - self._tokens(last - len(self._unlogged))
+
     def _record_skip(self, outcome: StepOutcome) -> None:
         position = self.position
-        position.skipped_in_a_row += 1
+        position.skipped_in_a_row = position.skipped_in_a_row + 1 if outcome.not_finite else 0
         self.run.add_metrics({"kind": "skipped", "step": position.step, "reason": outcome.skipped})
         self.live.say(f"step {position.step:,} skipped, weights unchanged: {outcome.skipped}")
         if position.skipped_in_a_row == SKIPS_BEFORE_STOP:
+            self.saver.wait()
             saved = checkpoint_folders(self.run.path)
             raise UserError(
                 f"{SKIPS_BEFORE_STOP} steps in a row had no finite loss or gradient, the last being step "
@@ -190,11 +219,12 @@ class _Loop:
         position, step = self.position, self.session.step
         context_length, limit = self.recipe.model.context_length, self.recipe.validate_tokens
         windows = sequential_windows(self.session.held_out, context_length, step.micro_batch, limit)
-        result = validate(step.model, windows, self.bytes_of_token_V, step.dtype)
+        own = shared_out(windows, self.world)
+        result = validate(step.model, own, self.bytes_of_token_V, step.dtype).added_up(self.world)
         row = {
             "kind": "validation",
             "step": position.step,
-            "tokens": position.step * self.recipe.batch_tokens,
+            "tokens": self._tokens(position.step),
             "loss": result.loss,
             "bits_per_byte": result.bits_per_byte,
             "seconds": position.seconds,
@@ -206,8 +236,10 @@ class _Loop:
     def _sample(self) -> None:
         if self.sampler is None or self.tokenizer is None:
             return
-        prompt = self.recipe.sample_prompt
-        text = self.sampler(self.session.model, self.tokenizer, prompt)
+        model, prompt = self.session.step.placement.whole_model(), self.recipe.sample_prompt
+        if model is None:
+            return
+        text = self.sampler(model.to(self.session.step.device), self.tokenizer, prompt)
         self.run.add_metrics({"kind": "sample", "step": self.position.step, "prompt": prompt, "text": text})
         self.live.say(f"--- sample after step {self.position.step:,}: {prompt}{text}\n---")
 
@@ -216,7 +248,5 @@ class _Loop:
         validated_step, loss = self._last_validation
         if validated_step == position.step and loss < position.best_loss:
             position.best_step, position.best_loss = position.step, loss
-        state = TrainingState(self.session.step.optimizers.state(), dataclasses.asdict(position))
-        folder = self.run.checkpoint(position.step)
-        save(self.session.model, self.tokenizer, folder, training_state=state)
-        self.run.prune(position.best_step)
+        facts = dataclasses.asdict(position) | {"recent": self.session.step.spikes.state()}
+        self.saver.save(self.session.step, facts, position.step, position.best_step)

@@ -12,6 +12,7 @@ from gpt2lab.data.evaluation_windows import overlapping_windows
 from gpt2lab.model.gpt import GPT
 from gpt2lab.tokenizer import Tokenizer
 from gpt2lab.training.step import summed_loss
+from gpt2lab.training.world import World
 
 _TOKENS_AT_ONCE = 8192
 
@@ -36,6 +37,11 @@ class Validation:
         Document separators stand for no bytes, but the bits spent on predicting them count.
         """
         return self.nats / math.log(2) / self.n_bytes if self.n_bytes else None
+
+    def added_up(self, world: World) -> "Validation":
+        """All processes' parts together."""
+        nats, n_tokens, n_bytes = world.total(self.nats, self.n_tokens, self.n_bytes or 0)
+        return Validation(nats, int(n_tokens), None if self.n_bytes is None else int(n_bytes))
 
 
 def bytes_of_tokens(tokenizer: Tokenizer) -> Tensor:
