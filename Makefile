@@ -13,7 +13,7 @@ $(READY): pyproject.toml constraints.txt tools/install_torch.sh
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@tools/install_torch.sh $(BIN)/python constraints.txt
 	@echo "installing gpt2lab and its tools"
-	@$(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt -e '.[dev,corpus]'
 	@touch $@
 
 demo: $(READY)

@@ -22,6 +22,26 @@ MISTAKES = {
         "train tiny.toml --batch-tokens 65",
         ["65 is not a multiple of the context length 16"],
     ),
+    "batch does not grow evenly": (
+        "train tiny.toml --schedule.first-batch-tokens 48 --schedule.batch-growth-tokens 640",
+        ["schedule.first_batch_tokens 48 is no multiple of the context length, or does not divide"],
+    ),
+    "batch growth without a size": (
+        "train tiny.toml --schedule.batch-growth-tokens 640",
+        ["schedule.batch_growth_tokens goes with schedule.first_batch_tokens"],
+    ),
+    "growing batch in given time": (
+        "train tiny.toml --schedule.first-batch-tokens 16 --schedule.batch-growth-tokens 640 --minutes 1",
+        ["minutes cannot set the steps of a run whose batch grows"],
+    ),
+    "no such way down": (
+        "train tiny.toml --schedule.decay-share 0",
+        ["schedule.decay_share is not above 0 and at most 1"],
+    ),
+    "spikes below nothing": (
+        "train tiny.toml --optimizer.skip-spikes-above -1",
+        ["optimizer.skip_spikes_above is negative or not finite"],
+    ),
     "heads do not divide": ("train tiny.toml --model.n-head 5", ["5 does not divide n_embd 32"]),
     "options for a started run": ("train done --seed 2", ["done: a started run keeps its recipe", "--seed"]),
     "run exists": ("train tiny.toml --out done", ["done: a run was already started", "gpt2lab train done"]),
@@ -68,6 +88,24 @@ MISTAKES = {
     "weights of another shape": ("generate misshapen Hello", ["wte", "(300, 32)", "(310, 32)"]),
     "prompt too long": (f"generate done {'word ' * 40}", ["prompt:", "do not fit the model's context of 16"]),
     "no such temperature": ("generate done Hello --temperature -1", ["temperature: -1.0 is not possible"]),
+    "beams that draw": (
+        "generate done Hello --num-beams 2 --top-k 5",
+        ["top_k: does not go with num_beams 2"],
+    ),
+    "contrast among none": ("generate done Hello --penalty-alpha 0.6", ["penalty_alpha:", "and top_k is 0"]),
+    "no such token": ("generate done Hello --stop-tokens 300", ["stop_tokens: there is no token 300"]),
+    "cache too small": (
+        "generate done Hello --cache-mib 1 --num-beams 500",
+        ["cache: 500 x 16 tokens take", "the limit is 1.0"],
+    ),
+    "draft that is none": (
+        "generate done Hello --draft nothing",
+        ["nothing: this is not a model's directory"],
+    ),
+    "draft of no use": (
+        "generate done Hello --draft done --num-beams 2",
+        ["draft: does not go with num_beams 2"],
+    ),
     "vocabulary into a file": (
         "tokenizer train text.txt --vocab-size 300 --out tiny.toml",
         ["tiny.toml: this is a file, and a tokenizer is a directory"],
@@ -76,8 +114,47 @@ MISTAKES = {
         "tokenizer train text.txt --vocab-size 3 --out new",
         ["cannot hold the 256 bytes", "at least 257"],
     ),
+    "no such benchmark": ("bench train", ["no benchmark 'train'", "gpt2lab bench generate"]),
+    "nothing to time": ("bench generate --new-tokens 1", ["new_tokens: 1 is not possible", "at least 2"]),
+    "links missing": ("corpus fetch nowhere.txt --out pages", ["nowhere.txt: no such file"]),
+    "no links named": ("corpus fetch --out pages", ["LINKS: no links are named"]),
+    "pages into a file": (
+        "corpus fetch empty.txt --out text.txt",
+        ["text.txt: no folder can be made here: File exists"],
+    ),
+    "no such day": ("corpus fetch empty.txt --out pages --before 2018", ["--before: '2018' is no day"]),
     "no vocabulary of that name": ("tokenizer encode nowhere Hello", ["there is no model 'nowhere'"]),
     "no vocabulary in the folder": ("tokenizer encode nothing Hello", ["nothing: there is no tokenizer"]),
+    "no corpus recipe": ("corpus build web a.txt", ["no corpus recipe or TOML file 'web'", "Recipes: books"]),
+    "no corpus command": ("corpus biuld books", ["no command 'biuld'", "fetch, build, inspect"]),
+    "no sources": ("corpus build books --out new", ["no file here that text is read from"]),
+    "source missing": ("corpus build books nowhere --out new", ["nowhere: no such file or folder"]),
+    "source of another kind": ("corpus build books a.pdf --out new", ["a.pdf: not a kind of file", ".warc"]),
+    "corpus over something else": ("corpus build books text.txt --out done", ["done: ", "that is no corpus"]),
+    "corpus over a file": ("corpus build books text.txt --out tiny.toml", ["tiny.toml: ", "no corpus"]),
+    "too little memory": (
+        "corpus build books text.txt --out new --memory 100MB",
+        ["too little for one worker"],
+    ),
+    "no size": ("corpus build books text.txt --out new --memory much", ["--memory: 'much' is no size"]),
+    "fewer than no workers": ("corpus build books text.txt --out new --workers -1", ["is not negative"]),
+    "no vocabulary for a corpus": (
+        "corpus build books text.txt --out new --shards.tokenizer ./nowhere",
+        ["nowhere: there is no such directory"],
+    ),
+    "corpus option out of range": (
+        "corpus build books text.txt --out new --clean.min-letters 2",
+        ["clean.min_letters is not in 0..1"],
+    ),
+    "sources for a recipe that has its own": (
+        "corpus build python-docs text.txt --out new --shards.tokenizer vocabulary",
+        ["text.txt: this recipe reads no files"],
+    ),
+    "no corpus to inspect": ("corpus inspect done", ["done: there is no finished corpus here"]),
+    "no list of domains": (
+        "corpus inspect done --domains text.txt",
+        ["text.txt:1: this line is not a number"],
+    ),
     "token that does not exist": ("tokenizer decode done 999", ["there is no token 999", "0 to 299"]),
 }
 
@@ -134,6 +211,19 @@ def test_a_mistake_is_one_clear_line_and_alters_nothing(capsys, here, bad_things
         assert part in message
     assert contents(here) == before
     # The command that mends it must not find its folder taken.
+    assert not list(here.glob("runs/*"))
+
+
+@pytest.mark.parametrize("what", ["tiny.toml", "done"])
+def test_several_processes_without_torchrun_are_one_clear_line(capsys, here, monkeypatch, what):
+    """As when a scheduler sets WORLD_SIZE and nothing else: each process would train on its own."""
+    before = contents(here)
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    monkeypatch.delenv("RANK", raising=False)
+    message = fails(capsys, "train", what)
+    assert "WORLD_SIZE is '8' and RANK is ''" in message
+    assert "Start several processes with torchrun, or unset WORLD_SIZE" in message
+    assert contents(here) == before
     assert not list(here.glob("runs/*"))
 
 

@@ -29,6 +29,8 @@ APPENDED = {
     "gpt2lab train laptop-10m --data.path texts/ --data.tokenizer vocab/ --minutes 30": f"{SHORT} "
     "--batch-tokens 512 --model.n-layer 1 --model.n-embd 20 --model.context-length 64",
     'gpt2lab generate runs/laptop-10m "Once upon a time"': "--max-new-tokens 4",
+    "gpt2lab corpus build books texts/ --out corpus/": "--shards.validation-fraction 0.2",
+    "gpt2lab corpus inspect corpus/": "",
     "gpt2lab train gpt2-124m --data.path fineweb10B/": f"{SHORT} --batch-tokens 512 --model.vocab-size 400 "
     "--model.n-layer 1 --model.n-embd 24 --model.context-length 64",
     'gpt2lab generate gpt2 "In a shocking finding," --top-k 40 --seed 1': "--max-new-tokens 4",
@@ -114,8 +116,9 @@ def test_the_architecture_page_lists_every_file_and_no_other():
     page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").split("## Every file")[1]
     floors = re.split(r"^### ", page, flags=re.MULTILINE)[1:]
     listed = {
-        (floor.split()[0], name) for floor in floors for name in re.findall(r"^- `(\w+\.py)`", floor, re.M)
+        (floor.split()[0], name) for floor in floors for name in re.findall(r"^- `([\w/]+\.py)`", floor, re.M)
     }
     package = ROOT / "src" / "gpt2lab"
-    there = {(path.parent.name, path.name) for path in package.glob("*/*.py") if path.name != "__init__.py"}
+    files = (path.relative_to(package) for path in package.rglob("*.py") if path.name != "__init__.py")
+    there = {(path.parts[0], "/".join(path.parts[1:])) for path in files if len(path.parts) > 1}
     assert listed == there

@@ -20,6 +20,8 @@ _HOME = {
     "save": "gpt2lab.checkpoint.huggingface",
     "load_tokenizer": "gpt2lab.tokenizer",
     "generate": "gpt2lab.generation.engine",
+    "SamplingOptions": "gpt2lab.generation.options",
+    "CpuEngine": "gpt2lab.generation.cpu_engine",
     "UserError": "gpt2lab.base.errors",
 }
 

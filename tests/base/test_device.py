@@ -7,6 +7,7 @@ import torch
 
 from gpt2lab.base import device
 from gpt2lab.base.errors import UserError
+from gpt2lab.base.machine import available_cores
 
 CPU = torch.device("cpu")
 
@@ -31,9 +32,9 @@ def test_a_device_that_is_not_there(name, monkeypatch):
 
 
 def test_cores_are_those_this_process_may_use():
-    assert 1 <= device.available_cores() <= os.cpu_count()
+    assert 1 <= available_cores() <= os.cpu_count()
     assert device.device_label(CPU) == device.cpu_label()
-    assert f", {device.available_cores()} core" in device.cpu_label()
+    assert f", {available_cores()} core" in device.cpu_label()
 
 
 def test_peak_memory_grows_with_what_is_held():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gpt2lab.base import device
+from gpt2lab.base import device, machine
 
 CPU = torch.device("cpu")
 
@@ -11,7 +11,7 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def limits(tmp_path, monkeypatch):
     """A maker of a container's files as Linux shows them; without it there are none."""
-    monkeypatch.setattr(device, "_CGROUP", tmp_path)
+    monkeypatch.setattr(machine, "_CGROUP", tmp_path)
 
     def make(limit, current, inactive_file):
         (tmp_path / "memory.max").write_text(f"{limit}\n")
@@ -21,10 +21,9 @@ def limits(tmp_path, monkeypatch):
     return make
 
 
-@pytest.mark.skipif(not device.Path("/proc/meminfo").exists(), reason="containers of Linux only")
+@pytest.mark.skipif(not machine.Path("/proc/meminfo").exists(), reason="containers of Linux only")
 def test_a_containers_limit_counts_where_it_is_less(limits):
-    machine = device.available_memory(CPU)
-    assert machine > 10_000_000
+    assert device.available_memory(CPU) > 10_000_000
     limits("max", 1, 0)
     assert device.available_memory(CPU) > 10_000_000
     limits(10_000_000, 4_000_000, 1_000_000)

@@ -1,3 +1,6 @@
+import re
+import textwrap
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -106,3 +109,11 @@ def test_without_paragraph_rules_the_layout_stays() -> None:
     text = "a\n\n\n  b"
     assert list(clean_document(Document("1", text, ""))) == [Document("1", text, "")]
     assert isinstance(next(clean_document(Document("1", "", ""))), Dropped)
+
+
+@given(st.text(" \t\n\r\f\vab\x00\x7f\x85\u00a0\u2028\ufeff\ud800", max_size=40))
+def test_normalising_equals_the_plain_definition(text: str) -> None:
+    """What is looked for first, to be quick, decides nothing."""
+    plain = re.sub(r"[\x00-\x08\x0b\x0e-\x1f\x7f\ufeff\ufffe\uffff]", "", re.sub(r"\r\n?|\f", "\n", text))
+    plain = re.sub(r"\n{4,}", "\n\n\n", re.sub(r"[ \t]+$", "", plain, flags=re.MULTILINE))
+    assert normalise_text(text) == textwrap.dedent(plain).strip("\n")

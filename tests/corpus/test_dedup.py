@@ -131,7 +131,7 @@ def test_signatures_are_the_same_on_every_machine_and_in_any_block_size(
 ) -> None:
     numbers = dedup.shingle_set(" ".join(_prose(9, 5000)))
     whole = dedup.signature(numbers)
-    assert whole[:2].tolist() == [443837, 23708]
+    assert whole[:2].tolist() == [787312, 290205]
     monkeypatch.setattr(dedup, "_BLOCK", 7)
     assert (dedup.signature(numbers) == whole).all()
 
@@ -171,3 +171,28 @@ def test_published_near_duplicates(test_data: Path) -> None:
         assert len(alike & found) >= 0.99 * len(alike)
         assert all(_similarity(*(texts[i] for i in pair)) >= 0.8 for pair in found)
         assert len(truth) == {100: 5, 1000: 10, 2500: 20}[size]
+
+
+@pytest.mark.parametrize("seed", range(500))
+def test_groups_are_what_all_alike_pairs_of_the_buckets_connect(seed: int) -> None:
+    source = random.Random(seed)
+    pairs = [(first, second) for first in range(8) for second in range(first)]
+    alike = {pair for pair in pairs if source.random() < 0.2}
+    buckets = [source.sample(range(8), source.randint(2, 8)) for _ in range(4)]
+
+    class Given(dedup.Comparisons):
+        def alike(self, first: int, second: int) -> bool:
+            return (first, second) in alike or (second, first) in alike
+
+    groups, connected = dedup.Groups(8), {member: {member} for member in range(8)}
+    for bucket in buckets:
+        for first, second in dedup.pairs_in_bucket(bucket, Given(lambda index: None, 0.5), groups):
+            assert (first, second) in alike or (second, first) in alike
+            groups.join(first, second)
+        for first in bucket:
+            for second in bucket:
+                if (first, second) in alike and connected[first] is not connected[second]:
+                    connected[first] |= connected[second]
+                    for member in connected[second]:
+                        connected[member] = connected[first]
+    assert [groups.find(member) for member in range(8)] == [min(connected[member]) for member in range(8)]

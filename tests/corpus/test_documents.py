@@ -93,6 +93,18 @@ def test_written_documents_read_back_and_are_the_same_bytes_twice(tmp_path: Path
     assert (tmp_path / "x" / name).read_bytes() == (tmp_path / "y" / name).read_bytes()
 
 
+def test_zstd_files(tmp_path: Path) -> None:
+    zstd = pytest.importorskip("backports.zstd")
+    documents = [Document("1", "one", "here"), Document("2", "größer", "there")]
+    path = tmp_path / "d.jsonl.zst"
+    write_documents(path, documents)
+    assert _texts(path) == [("1", "one"), ("2", "größer")]
+    for damaged in (path.read_bytes()[:-3], b"junk", zstd.compress(b"x" * 99)[:-9]):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match="damaged or cut short"):
+            _texts(path)
+
+
 def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     def documents():  # type: ignore[no-untyped-def]
         yield Document("1", "a", "")
@@ -108,6 +120,13 @@ def test_any_text_survives_jsonl(text: str, tmp_path_factory: pytest.TempPathFac
     path = tmp_path_factory.mktemp("any") / "d.jsonl"
     path.write_text(json.dumps({"text": text}) + '\n{"text": "not blank"}\n', encoding="utf-8")
     assert _texts(path)[0] == ("d.jsonl:1", text)
+
+
+def test_an_address_is_the_source_of_a_document(tmp_path: Path) -> None:
+    lines = ['{"text": "a", "url": "https://example.com"}', '{"text": "b", "url": 3}']
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    sources = [document.source for document in read_documents([tmp_path / "a.jsonl"])]
+    assert sources == ["https://example.com", f"{tmp_path / 'a.jsonl'}:2"]
 
 
 def test_the_books(test_data: Path) -> None:

@@ -19,6 +19,7 @@ from huggingface_hub.constants import HF_HUB_CACHE
 
 import gpt2lab
 from gpt2lab.base import device as machine
+from gpt2lab.base.machine import available_cores
 from gpt2lab.base.progress import format_bytes, format_duration
 from gpt2lab.model.config import PRESETS, count_parameters
 from gpt2lab.tokenizer import ByteLevelTokenizer, byte_alphabet
@@ -187,7 +188,7 @@ def _processor() -> Finding:
     features = [name for key, name in _CPU_FEATURES.items() if present.get(key)]
     value = f"{machine.cpu_label()}; {', '.join(features) or 'no vector instructions known'}"
     if machine.bf16_is_fast(torch.device("cpu")):
-        return Finding("hardware", "CPU", value, numbers={"cores": machine.available_cores()})
+        return Finding("hardware", "CPU", value, numbers={"cores": available_cores()})
     advice = "No bfloat16 in hardware (AVX-512 BF16, AMX or Arm BF16), which would speed up matrix products"
     return Finding("hardware", "CPU", f"{value}; training uses float32", "note", advice)
 

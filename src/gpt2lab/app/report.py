@@ -10,6 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from gpt2lab.app.page_style import STYLE
 from gpt2lab.app.plots import CSS, bars, loss_curve, pieces, rate_and_speed, shown, spelled
 from gpt2lab.app.report_page import PAGE
 from gpt2lab.base.files import write_text
@@ -97,7 +98,7 @@ def write_report(report: DemoReport, path: Path) -> None:
         "xz -9e with the training text": compression.xz_after_training,
     }
     fields = {
-        "css": CSS,
+        "css": STYLE + CSS,
         "written": escape(report.written),
         "machine": _machine(report),
         "headlines": _headlines(report),

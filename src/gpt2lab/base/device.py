@@ -11,8 +11,7 @@ from typing import Literal
 import torch
 
 from gpt2lab.base.errors import UserError
-
-_CGROUP = Path("/sys/fs/cgroup")  # where a container's own limits stand (version 2)
+from gpt2lab.base.machine import available_cores, available_main_memory
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 
@@ -61,11 +60,6 @@ def cpu_label() -> str:
     return f"{name}, {cores} core{'s' if cores > 1 else ''}"
 
 
-def available_cores() -> int:
-    """Cores this process may run on (fewer than the machine has inside containers)."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-
-
 def bf16_is_fast(device: torch.device) -> bool:
     """Whether bfloat16 matrix products beat float32 ones by hardware, not merely work.
 
@@ -93,18 +87,7 @@ def available_memory(device: torch.device) -> int:
         return torch.cuda.mem_get_info(device)[0]
     if device.type == "mps":
         return torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()
-    meminfo = Path("/proc/meminfo")
-    if not meminfo.exists():  # macOS: assume half of what is installed
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-    available = int(fields["MemAvailable"].split()[0]) * 1024
-    limit = _CGROUP / "memory.max"
-    if not limit.exists() or limit.read_text().strip() == "max":
-        return available
-    statistics = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
-    # File pages not in use are given up when memory is asked for, so they do not count as taken.
-    taken = int((_CGROUP / "memory.current").read_text()) - int(statistics["inactive_file"])
-    return max(0, min(available, int(limit.read_text()) - taken))
+    return available_main_memory()
 
 
 def peak_memory(device: torch.device) -> int:

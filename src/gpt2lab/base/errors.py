@@ -1,5 +1,6 @@
 """The one exception type that a user's mistake raises; anything else is a bug and keeps its traceback."""
 
+import os
 from functools import partial
 from os import PathLike
 from typing import Any
@@ -28,3 +29,8 @@ class UserError(Exception):
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
         return f"{place}{self.what}. {self.fix}."
+
+
+def speaks() -> bool:
+    """Whether this process talks to the user: of those that torchrun starts the first does, for all."""
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"

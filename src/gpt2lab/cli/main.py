@@ -5,13 +5,15 @@ import sys
 from importlib import import_module
 
 import gpt2lab
-from gpt2lab.base.errors import UserError
+from gpt2lab.base.errors import UserError, speaks
 
 _VERBS = {
     "demo": "from text to a talking model in minutes, with a report; no network",
     "doctor": "what this machine has, what fits on it, what is missing",
+    "corpus": "from pages and texts to clean documents and token shards",
     "train": "train a model from a recipe, or go on with a run",
     "generate": "write text with a model",
+    "bench": "how fast this machine writes, against its own limits",
     "tokenizer": "train a vocabulary, encode text, decode tokens",
 }
 _INTERRUPTED = 130  # what shells report for a program ended by Ctrl-C
@@ -30,7 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return _run(words[0], words[1:])
     except UserError as error:
-        print(f"gpt2lab: error: {error}", file=sys.stderr)
+        if speaks():
+            print(f"gpt2lab: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("gpt2lab: interrupted", file=sys.stderr)

@@ -18,9 +18,10 @@ from gpt2lab.corpus.documents import Document, Dropped, is_blank
 Rule = Callable[[str], str | None]
 
 _LINE_ENDS = re.compile(r"\r\n?|\f")  # a form feed starts a new page, so it ends a line too
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f\ufeff\ufffe\uffff]")
-_SPACES_AT_LINE_END = re.compile(r"[ \t]+$", re.MULTILINE)
+_CONTROL = bytes([*range(0x09), 0x0B, *range(0x0E, 0x20), 0x7F])
+_NO_CHARACTERS = ("\ufeff", "\ufffe", "\uffff")
 _MANY_BLANK_LINES = re.compile(r"\n{4,}")
+_LINE_WITHOUT_MARGIN = re.compile(r"^[^ \t\n]", re.MULTILINE)
 _PARAGRAPH_BREAK = re.compile(r"\n[ \t]*\n\s*?(?=[^\n\S]*\S)")
 _LIST_ITEM = re.compile(r"\s*([-*+•·]|\d+[.)]|\(?[a-z\d][.)]|>>>|\.\.\.|[@:|#])(\s|$|(?<=[@:]))")
 _MIN_WRAPPED_LINE = 45  # characters; a shorter line was ended on purpose, not for want of room
@@ -32,10 +33,19 @@ def normalise_text(text: str) -> str:
     Unix line ends; no control characters (tabs stay); no spaces at line ends; at most two blank lines in a
     row; no margin common to all lines; no blank lines around it all.
     """
-    text = _CONTROL.sub("", _LINE_ENDS.sub("\n", text))
-    text = _SPACES_AT_LINE_END.sub("", text)
-    text = _MANY_BLANK_LINES.sub("\n\n\n", text)
-    return textwrap.dedent(text).strip("\n")
+    # Looking for what a pattern begins with is ten times as fast as the pattern; most texts hold none of it.
+    if "\r" in text or "\f" in text:
+        text = _LINE_ENDS.sub("\n", text)
+    text = text.encode("utf-8", "surrogatepass").translate(None, _CONTROL).decode("utf-8", "surrogatepass")
+    for character in _NO_CHARACTERS:
+        text = text.replace(character, "")
+    if " \n" in text or "\t\n" in text or text.endswith((" ", "\t")):
+        text = "\n".join([line.rstrip(" \t") for line in text.split("\n")])
+    if "\n\n\n\n" in text:
+        text = _MANY_BLANK_LINES.sub("\n\n\n", text)
+    if not _LINE_WITHOUT_MARGIN.search(text):
+        text = textwrap.dedent(text)
+    return text.strip("\n")
 
 
 def paragraphs(text: str) -> list[str]:

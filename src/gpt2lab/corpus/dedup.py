@@ -9,7 +9,7 @@ anew from run to run or differs between machines.
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from gpt2lab.corpus.clean import paragraphs
 from gpt2lab.corpus.documents import Document, Dropped
-from gpt2lab.corpus.ngrams import Hashes, ngram_hashes, word_hashes, words
+from gpt2lab.corpus.ngrams import Hashes, ngram_hashes, word_hashes
 
 SHINGLE_WORDS = 5
 BANDS = 14
@@ -88,8 +88,18 @@ def content_key(text: str) -> bytes:
 
     A text without any word is known by itself.
     """
-    found = words(text)
-    return hashlib.blake2b((" ".join(found) if found else text).encode(), digest_size=16).digest()
+    return fingerprint(text)[0]
+
+
+def fingerprint(text: str) -> tuple[bytes, Hashes]:
+    """The `content_key` of a text and its `shingle_set`, for the price of finding its words once."""
+    hashes = word_hashes(text)
+    said = hashes.tobytes() if len(hashes) else text.encode("utf-8", "surrogatepass")
+    shingles = ngram_hashes(hashes, SHINGLE_WORDS)
+    shingles.sort()
+    is_new = np.ones(len(shingles), dtype=bool)  # three lines of np.unique's, without what else it does
+    np.not_equal(shingles[1:], shingles[:-1], out=is_new[1:])
+    return hashlib.blake2b(said, digest_size=16).digest(), shingles[is_new]
 
 
 def _exact_groups(ordered: Sequence[Document]) -> tuple[list[int], Groups]:
@@ -104,7 +114,7 @@ def _exact_groups(ordered: Sequence[Document]) -> tuple[list[int], Groups]:
 
 def shingle_set(text: str) -> Hashes:
     """The different word 5-grams of `text` as sorted numbers, shape (shingles,)."""
-    return np.unique(ngram_hashes(word_hashes(text), SHINGLE_WORDS))
+    return fingerprint(text)[1]
 
 
 def jaccard(first: Hashes, second: Hashes) -> float:
@@ -118,41 +128,87 @@ def near_duplicate_pairs(
 ) -> Iterator[tuple[int, int]]:
     """Pairs of documents at least `threshold` alike, enough of them to connect every group.
 
-    The caller joins each pair in `groups` as it comes: pairs inside one group are not compared again, so a
-    thousand copies of one page cost a thousand comparisons and not half a million.
+    The caller joins each pair in `groups` as it comes; see `pairs_in_bucket`.
 
     Args:
         shingles: for each document its `shingle_set`.
         threshold: the least Jaccard similarity.
         groups: what is known to belong together so far.
     """
-    unlike: set[tuple[int, int]] = set()
+    compare = Comparisons(shingles.__getitem__, threshold)
     for bucket in _buckets(shingles):
-        representatives: list[int] = []
-        for member in bucket:
-            for other in representatives:
-                pair = (other, member)
-                if groups.find(other) == groups.find(member):
-                    break
-                if pair not in unlike:
-                    if jaccard(shingles[other], shingles[member]) >= threshold:
-                        yield pair
-                        break
-                    unlike.add(pair)
-            representatives.append(member)
+        yield from pairs_in_bucket(bucket, compare, groups)
+
+
+class Comparisons:
+    """Whether two documents are near-duplicates; a pair that is not is never compared again.
+
+    Args:
+        shingles_of: a document's `shingle_set`.
+        threshold: the least Jaccard similarity.
+    """
+
+    def __init__(self, shingles_of: Callable[[int], Hashes], threshold: float) -> None:
+        self._shingles_of = shingles_of
+        self._threshold = threshold
+        self._unlike: set[tuple[int, int]] = set()
+
+    def alike(self, first: int, second: int) -> bool:
+        """Whether the Jaccard similarity of the two reaches the threshold."""
+        pair = (first, second) if first < second else (second, first)
+        if pair in self._unlike:
+            return False
+        if jaccard(self._shingles_of(first), self._shingles_of(second)) >= self._threshold:
+            return True
+        self._unlike.add(pair)
+        return False
+
+
+def pairs_in_bucket(bucket: Iterable[int], compare: Comparisons, groups: Groups) -> Iterator[tuple[int, int]]:
+    """Pairs that connect all those members of a bucket that any chain of alike members connects.
+
+    The caller joins each pair in `groups` as it comes: members of one group are not compared again, so a
+    thousand copies of one page cost a thousand comparisons and not half a million.
+
+    Args:
+        bucket: documents that may be alike.
+        compare: decides.
+        groups: what is known to belong together so far.
+    """
+    members_of: dict[int, list[int]] = {}  # the groups that are in the bucket so far, by their lowest members
+    for member in bucket:
+        for root in list(members_of):
+            if root in members_of and root != groups.find(member):
+                alike = next((other for other in members_of[root] if compare.alike(other, member)), None)
+                if alike is not None:
+                    own = groups.find(member)
+                    yield alike, member
+                    joined = members_of.pop(root) + members_of.pop(own, [])
+                    members_of[groups.find(member)] = joined
+        members_of.setdefault(groups.find(member), []).append(member)
 
 
 def _buckets(shingles: dict[int, Hashes]) -> Iterator[list[int]]:
     """Groups of documents that agree in all rows of some band."""
-    indices = [index for index, members in shingles.items() if len(members)]
-    signatures = np.stack([signature(shingles[index]) for index in indices]) if indices else np.empty((0, 0))
-    for band in range(BANDS if indices else 0):
-        bucket: defaultdict[bytes, list[int]] = defaultdict(list)
-        for index, row in zip(indices, signatures[:, band * ROWS : (band + 1) * ROWS], strict=True):
-            bucket[row.tobytes()].append(index)
-        yield from (members for members in bucket.values() if len(members) > 1)
+    bands: defaultdict[int, list[int]] = defaultdict(list)
+    for index, members in shingles.items():
+        if len(members):
+            for band in band_hashes(members).tolist():
+                bands[band].append(index)
+    return (members for members in bands.values() if len(members) > 1)
 
 
+def band_hashes(shingles: Hashes) -> Hashes:
+    """One number for each band of a document's signature, shape (14,); another number in another band.
+
+    Args:
+        shingles: its `shingle_set`, not empty.
+    """
+    rows = signature(shingles).reshape(BANDS, ROWS).astype(np.uint64)
+    return ngram_hashes(np.column_stack([_BAND_NUMBERS, rows]).ravel(), ROWS + 1)[:: ROWS + 1]
+
+
+_BAND_NUMBERS = np.arange(1, BANDS + 1, dtype=np.uint64)
 _random = np.random.Generator(np.random.PCG64(_SEED))
 _FACTORS = _random.integers(0, 2**32, (BANDS * ROWS, 1), dtype=np.uint32) | np.uint32(1)
 _OFFSETS = _random.integers(0, 2**32, (BANDS * ROWS, 1), dtype=np.uint32)

@@ -1,26 +1,28 @@
 """Documents: what a corpus is made of, and how they are read from text and JSON-lines files.
 
 A file ending in ``.txt`` or ``.md`` is one document; every line of a ``.jsonl`` file is one, with the
-field ``text`` and, if it likes, ``id``. Each may be compressed with gzip (``.gz``) or xz (``.xz``). A
-folder stands for all such files below it.
+field ``text`` and, if it likes, ``id`` and ``url``. Each may be compressed with gzip (``.gz``), xz (``.xz``)
+or zstd (``.zst``). A folder stands for all such files below it.
 """
 
 import gzip
 import json
 import lzma
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from gpt2lab.base.errors import UserError
+from gpt2lab.base.extras import import_extra
 from gpt2lab.base.files import atomic_file, decode_utf8
+from gpt2lab.corpus.open_files import DamagedFile, open_zstd
 
 TEXT_SUFFIXES = (".txt", ".md")
 LINES_SUFFIX = ".jsonl"
-COMPRESSED_SUFFIXES = (".gz", ".xz")
+COMPRESSED_SUFFIXES = (".gz", ".xz", ".zst")
 
 
 @dataclass(frozen=True)
@@ -73,15 +75,17 @@ def read_documents(paths: Sequence[Path]) -> Iterator[Document]:
     """
     found_text = False
     for path in paths:
-        for file, name in _files_below(path):
-            for document in _read_file(file, name):
-                found_text = found_text or not is_blank(document.text)
-                yield document
+        for file, name in files_below(path, known_kind, known_kinds()):
+            for record in read_records(file, name):
+                if isinstance(record, UserError):
+                    raise record
+                found_text = found_text or not is_blank(record.text)
+                yield record
     if not found_text:
         raise UserError(
             "there is no text here",
             where=", ".join(map(str, paths)) or None,
-            fix=f"Name a file with text in it, or a folder that holds {_known_kinds()} files",
+            fix=f"Name a file with text in it, or a folder that holds {known_kinds()} files",
         )
 
 
@@ -89,7 +93,7 @@ def write_documents(path: Path, documents: Iterable[Document]) -> None:
     """Write documents as JSON lines, whole or not at all; `read_documents` reads them back.
 
     Args:
-        path: ends in ``.jsonl``, ``.jsonl.gz`` or ``.jsonl.xz``.
+        path: ends in ``.jsonl``, ``.jsonl.gz``, ``.jsonl.xz`` or ``.jsonl.zst``.
         documents: in the order in which they are written.
     """
     with atomic_file(path) as temporary, temporary.open("wb") as file, _packed(file, path.suffix) as stream:
@@ -101,15 +105,19 @@ def _packed(file: IO[bytes], suffix: str) -> AbstractContextManager[Any]:
     """A stream that compresses into `file` as `suffix` says."""
     if suffix == ".gz":  # no time and no name in the header: the same documents give the same bytes
         return gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0)
+    if suffix == ".zst":
+        packed: AbstractContextManager[Any] = import_extra("backports.zstd", "corpus").ZstdFile(file, "wb")
+        return packed
     return lzma.LZMAFile(file, "wb") if suffix == ".xz" else nullcontext(file)
 
 
-def _known_kinds() -> str:
+def known_kinds() -> str:
+    """The endings of files that `read_documents` reads, in words."""
     kinds = ", ".join([*TEXT_SUFFIXES, LINES_SUFFIX])
-    return f"{kinds} (each also with {' or '.join(COMPRESSED_SUFFIXES)})"
+    return f"{kinds} (each also with {', '.join(COMPRESSED_SUFFIXES[:-1])} or {COMPRESSED_SUFFIXES[-1]})"
 
 
-def _kind_of(file: Path) -> str | None:
+def known_kind(file: Path) -> str | None:
     """The suffix that says how to read `file`, compression apart; None if it is not one we read."""
     name = file.name.lower()
     for suffix in COMPRESSED_SUFFIXES:
@@ -117,56 +125,91 @@ def _kind_of(file: Path) -> str | None:
     return next((kind for kind in (*TEXT_SUFFIXES, LINES_SUFFIX) if name.endswith(kind)), None)
 
 
-def _files_below(path: Path) -> Iterator[tuple[Path, str]]:
-    """The files that `path` stands for, each with its name as seen from there."""
+def files_below(path: Path, kind_of: Callable[[Path], str | None], kinds: str) -> Iterator[tuple[Path, str]]:
+    """The files that `path` stands for, each with its name as seen from there.
+
+    Args:
+        path: a file, or a folder, below which hidden files and those of no kind are passed over.
+        kind_of: a file's kind, or None if it is of no kind that is read.
+        kinds: the kinds in words, for the error.
+
+    Raises:
+        UserError: there is nothing at `path`, or it is a file of no kind.
+    """
     if path.is_dir():
         for file in sorted(path.rglob("*"), key=lambda file: file.relative_to(path).parts):
             inner = file.relative_to(path)
             hidden = any(part.startswith(".") for part in inner.parts)
-            if file.is_file() and not hidden and _kind_of(file):
+            if file.is_file() and not hidden and kind_of(file):
                 yield file, inner.as_posix()
     elif not path.exists():
         raise UserError("no such file or folder", where=path, fix="Check the spelling of the path")
-    elif _kind_of(path) is None:
+    elif kind_of(path) is None:
         raise UserError(
             f"not a kind of file that text is read from: {path.suffix or 'no ending'}",
             where=path,
-            fix=f"The kinds are {_known_kinds()}; rename it if it is one of them",
+            fix=f"The kinds are {kinds}; rename it if it is one of them",
         )
     else:
         yield path, path.name
 
 
-def _read_file(file: Path, name: str) -> Iterator[Document]:
-    opener: Any = {".gz": gzip.open, ".xz": lzma.open}.get(file.suffix.lower(), open)
+def read_records(file: Path, name: str) -> Iterator[Document | UserError]:
+    """The documents of one file, and in the place of each that cannot be read the error that says why.
+
+    After a damaged place in a compressed file nothing more comes.
+
+    Args:
+        file: of a known kind.
+        name: the id of its document, or the beginning of its documents' ids.
+    """
     try:
-        with opener(file, "rb") as stream:
-            if _kind_of(file) == LINES_SUFFIX:
-                yield from _read_lines(stream, file, name)
+        with _opened(file) as stream:
+            if known_kind(file) == LINES_SUFFIX:
+                for number, line in enumerate(stream, 1):
+                    yield from _read_line(line, f"{name}:{number}", f"{file}:{number}")
             else:
-                text = decode_utf8(stream.read(), file).removeprefix("\ufeff")
-                yield Document(name, text, str(file))
-    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
-        raise UserError(
+                yield _read_text(stream.read(), name, str(file))
+    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, DamagedFile) as error:
+        yield UserError(
             f"the compressed file is damaged or cut short: {error}",
             where=file,
             fix="Fetch or compress it again",
-        ) from error
-    except PermissionError as error:
-        raise UserError("no permission to read this", where=file, fix="Check who may read it") from error
+        )
+    except PermissionError:
+        yield UserError("no permission to read this", where=file, fix="Check who may read it")
 
 
-def _read_lines(stream: IO[bytes], file: Path, name: str) -> Iterator[Document]:
-    for number, line in enumerate(stream, 1):
-        where = f"{file}:{number}"
+def _opened(file: Path) -> AbstractContextManager[Any]:
+    """What a file holds, unpacked as its name says."""
+    suffix = file.suffix.lower()
+    if suffix == ".zst":
+        return open_zstd(file)
+    opener: Any = {".gz": gzip.open, ".xz": lzma.open}.get(suffix, open)
+    opened: AbstractContextManager[Any] = opener(file, "rb")
+    return opened
+
+
+def _read_text(data: bytes, name: str, where: str) -> Document | UserError:
+    try:
+        return Document(name, decode_utf8(data, where).removeprefix("\ufeff"), where)
+    except UserError as error:
+        return error
+
+
+def _read_line(line: bytes, name: str, where: str) -> Iterator[Document | UserError]:
+    """The document in a line of a JSON-lines file; nothing for a blank line."""
+    try:
         decoded = decode_utf8(line, where).removeprefix("\ufeff").strip()
         if decoded:
-            identity, text = _parse_record(decoded, where)
-            yield Document(f"{name}:{number}" if identity is None else identity, text, where)
+            identity, text, url = _parse_record(decoded, where)
+            yield Document(name if identity is None else identity, text, url or where)
+    except UserError as error:
+        yield error
 
 
-def _parse_record(line: str, where: str) -> tuple[str | None, str]:
-    """The id, if it has one, and the text of one line of a JSON-lines file."""
+def _parse_record(line: str, where: str) -> tuple[str | None, str, str]:
+    """The id, if it has one, the text, and the address, if it has one, of one line of a JSON-lines file."""
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -182,8 +225,12 @@ def _parse_record(line: str, where: str) -> tuple[str | None, str]:
             where=where,
             fix="Name the field that holds the text `text`",
         )
-    identity = record.get("id")
-    return None if identity is None else _whole_characters(str(identity)), _whole_characters(record["text"])
+    identity, url = record.get("id"), record.get("url")
+    return (
+        None if identity is None else _whole_characters(str(identity)),
+        _whole_characters(record["text"]),
+        _whole_characters(url) if isinstance(url, str) else "",
+    )
 
 
 def _whole_characters(text: str) -> str:
