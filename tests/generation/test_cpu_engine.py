@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from gpt2lab.base.errors import UserError
 from gpt2lab.generation import cpu_engine
 from gpt2lab.generation.cpu_engine import CpuEngine
 from gpt2lab.generation.decoder import TorchBackend
@@ -207,6 +208,17 @@ def test_the_cache_takes_what_was_announced(case):
     assert 0 <= taken - 64 * engine.row_bytes(CONTEXT) < 2**21  # memory comes in huge pages
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("name", ["wte.weight", "h.1.mlp.c_fc.weight", "ln_f.bias"])
+def test_damaged_weights_are_refused(name, precision):
+    """Rounded to whole numbers, NaN would be a number like any other."""
+    model = random_model(SHAPES["gpt2"])
+    with torch.no_grad():
+        model.get_parameter(name).view(-1)[5] = torch.nan
+    with pytest.raises(UserError, match="not finite"):
+        CpuEngine(model, precision)
+
+
 # ---- building ----------------------------------------------------------------------
 
 
@@ -226,6 +238,13 @@ def test_a_compilers_error_is_told_and_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(build.BuildError, match="broken"):
         build.compile_library(BEST, tmp_path / "out" / "engine.so")
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_library_that_does_not_load_is_told(monkeypatch, tmp_path):
+    (tmp_path / "engine.so").write_bytes(b"no library")
+    monkeypatch.setattr(build, "library", lambda variant: tmp_path / "engine.so")
+    with pytest.raises(build.BuildError, match=r"cannot be loaded.*engine\.so"):
+        CpuEngine(random_model(SHAPES["gpt2"]))
 
 
 def test_changed_sources_are_another_library(tmp_path, monkeypatch):

@@ -28,11 +28,8 @@ from gpt2lab.model.gpt import GPT, Attention
 
 Precision = Literal["bf16", "int8", "int4"]
 
-FORMATS: dict[Precision, tuple[int, int]] = {
-    "bf16": (0, 0),
-    "int8": (1, 1),
-    "int4": (2, 1),
-}  # blocks, embedding
+FORMATS: dict[Precision, tuple[int, int]] = {"bf16": (0, 0), "int8": (1, 1), "int4": (2, 1)}
+"""`Format` in kernels/matrix.h: of the blocks' matrices, and of the embedding and the output matrix"""
 _PROMPT_TOKENS = 64  # fewer are read faster the way tokens are decoded: opening all weights takes its time
 _ACTIVATIONS = ("gelu_new", "gelu", "relu", "silu")
 _MATRIX, _VECTOR, _ATTENTION_SCALE = 0, 1, 2
@@ -100,7 +97,11 @@ def parts_of(model: GPT) -> Iterator[tuple[int, int, int, Tensor]]:
 
 
 def _load_library(variant: build.Variant) -> ctypes.CDLL:
-    library = ctypes.CDLL(str(build.library(variant)))
+    path = build.library(variant)
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError as error:  # a damaged file, a disk from which nothing may be run
+        raise build.BuildError(f"the CPU engine cannot be loaded: {error}") from error
     for name in ("engine_new", "cache_new"):
         getattr(library, name).restype = ctypes.c_void_p
     for name in ("engine_weight_bytes", "cache_bytes"):
@@ -118,8 +119,8 @@ class CpuEngine:
         variant: the instructions to use; the best this processor has where not given.
 
     Raises:
-        build.BuildError: there is no library for this processor and none can be compiled.
-        UserError: the weights do not fit the memory.
+        build.BuildError: no library for this processor can be had: compiled, or loaded.
+        UserError: the weights do not fit the memory, or are not finite.
     """
 
     def __init__(
@@ -151,6 +152,12 @@ class CpuEngine:
 
     def _set(self, kind: int, layer: int, number: int, weight: Tensor) -> None:
         on_cpu = weight.detach().to("cpu", torch.float32).contiguous()
+        if not on_cpu.isfinite().all():  # a quantised weight could not show it: its scores would be finite
+            raise UserError(
+                "the model's weights are not finite numbers",
+                where="CPU engine",
+                fix="They are damaged or the training diverged; use an earlier checkpoint",
+            )
         pointer = ctypes.c_void_p(on_cpu.data_ptr())
         if kind == _MATRIX:
             self._library.engine_set_matrix(self._engine, layer, number, pointer)

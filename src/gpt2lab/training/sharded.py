@@ -168,10 +168,7 @@ class Sharded(Placement):
             name = _name(key)
             if name in self._shards:
                 own[key] = value[self._rows(name, self.world.rank)] if value.dim() else value
-            elif {
-                name,
-                name.rpartition(".")[0],
-            } & self._matrices.keys():  # a matrix, or a part such as its .q
+            elif name in self._matrices or name.rpartition(".")[0] in self._matrices:  # or a part: its .q
                 own[key] = value
         return own
 
