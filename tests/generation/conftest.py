@@ -49,3 +49,17 @@ def model(make_model):
 def short_model(make_model):
     """A context of 16 tokens, soon full."""
     return make_model(context_length=16).double()
+
+
+@pytest.fixture(scope="session")
+def visible():
+    """What a model sees of a text that grew token by token: halved whenever it did not fit the context."""
+
+    def window(tokens, n_prompt, context_length):
+        start = 0
+        for n in range(n_prompt, len(tokens) + 1):
+            if n - start > context_length:
+                start = n - max(1, context_length // 2)
+        return tokens[start:]
+
+    return window

@@ -10,16 +10,7 @@ from gpt2lab.generation.sampling import Sampler
 PROMPTS = ["the cat", "", "€uro and", "stop sig", "x" * 14, "\n\n"]
 
 
-def visible(tokens, n_prompt, context_length):
-    """What the model sees of a text that grew token by token: halved whenever it did not fit."""
-    start = 0
-    for n in range(n_prompt, len(tokens) + 1):
-        if n - start > context_length:
-            start = n - max(1, context_length // 2)
-    return tokens[start:]
-
-
-def naive_beams(model, tokenizer, prompt, options):
+def naive_beams(model, tokenizer, prompt, options, visible):
     """Beam search by its definition, no cache: (score, tokens) of the best texts that ended, best first."""
     sampler = Sampler(options, tokenizer)
     prompt_tokens = tokenizer.encode(prompt) or [tokenizer.end_of_text]
@@ -81,13 +72,13 @@ OPTIONS = [
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda options: " ".join(options))
-def test_cached_and_batched_beams_equal_the_naive_way(short_model, tokenizer, options):
+def test_cached_and_batched_beams_equal_the_naive_way(short_model, tokenizer, options, visible):
     """Texts outgrow the context of 16 tokens twice."""
     options = SamplingOptions(max_new_tokens=22, **options)
     completions = complete(short_model, tokenizer, PROMPTS, options)
     n_restarts = 0
     for i, prompt in enumerate(PROMPTS):
-        expected = naive_beams(short_model, tokenizer, prompt, options)
+        expected = naive_beams(short_model, tokenizer, prompt, options, visible)
         own = completions[i * options.samples : (i + 1) * options.samples]
         assert [completion.tokens for completion in own] == [tokens for _, tokens in expected]
         for completion, (score, _) in zip(own, expected, strict=True):

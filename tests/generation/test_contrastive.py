@@ -10,16 +10,7 @@ from gpt2lab.generation.sampling import Sampler
 PROMPTS = ["the cat", "", "€uro and", "stop sig", "x" * 14, "the cat"]
 
 
-def visible(tokens, n_prompt, context_length):
-    """What the model sees of a text that grew token by token: halved whenever it did not fit."""
-    start = 0
-    for n in range(n_prompt, len(tokens) + 1):
-        if n - start > context_length:
-            start = n - max(1, context_length // 2)
-    return tokens[start:]
-
-
-def naive_tokens(model, tokenizer, prompt, options):
+def naive_tokens(model, tokenizer, prompt, options, visible):
     """Su et al. 2022, equation 5, word by word: the whole window through the model for every candidate."""
     sampler = Sampler(options, tokenizer)
     row = Row(tokenizer.encode(prompt) or [tokenizer.end_of_text])
@@ -54,13 +45,13 @@ def naive_tokens(model, tokenizer, prompt, options):
     ids=["plain", "penalised", "all for novelty"],
 )
 @pytest.mark.parametrize("architecture", ["gpt2", "gpt1"])
-def test_cached_and_batched_equal_the_naive_way(make_model, tokenizer, architecture, options):
+def test_cached_and_batched_equal_the_naive_way(make_model, tokenizer, architecture, options, visible):
     """Texts outgrow the context of 16 tokens twice."""
     model = make_model(context_length=16, architecture=architecture).double()
     options = SamplingOptions(max_new_tokens=26, **options)
     completions = complete(model, tokenizer, PROMPTS, options)
     for prompt, completion in zip(PROMPTS, completions, strict=True):
-        assert completion.tokens == naive_tokens(model, tokenizer, prompt, options)
+        assert completion.tokens == naive_tokens(model, tokenizer, prompt, options, visible)
         assert complete(model, tokenizer, [prompt], options)[0].tokens == completion.tokens
     assert max(completion.n_restarts for completion in completions) >= 2
 
