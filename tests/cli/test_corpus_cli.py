@@ -72,6 +72,14 @@ def test_build_and_inspect(sources, here, capsys):
     assert page.count("<figure>") == page.count("</figure>")
 
 
+def test_the_command_it_ends_with_trains(sources, capsys):
+    assert build() == 0
+    (command,) = re.findall(r"^Train on it: gpt2lab (.*)$", capsys.readouterr().out, re.MULTILINE)
+    smaller = "--model.n-layer 1 --model.n-embd 20 --model.context-length 32 --batch-tokens 64 --compile off"
+    brief = "--schedule.steps 2 --schedule.warmup-steps 1 --validate-tokens 64 --sample-every 0"
+    assert main([*command.split(), *smaller.split(), *brief.split()]) == 0
+
+
 def test_inspect_writes_where_it_is_told_and_the_same_twice(sources, here, capsys):
     assert build() == 0
     for name in ("a.html", "b.html"):

@@ -108,6 +108,7 @@ def _build(recipe: "CorpusRecipe", options: BuildOptions, out: Path) -> None:
     from gpt2lab.corpus.funnel import as_rows, funnel_text
     from gpt2lab.corpus.pipeline import SHARDS_FOLDER, build_corpus
     from gpt2lab.corpus.workers import Processes, share_memory
+    from gpt2lab.data.manifest import load_manifest
 
     memory = parse_size(options.memory) if options.memory else available_main_memory() // 2
     if options.workers < 0:
@@ -122,7 +123,10 @@ def _build(recipe: "CorpusRecipe", options: BuildOptions, out: Path) -> None:
         cluster = Cluster(options.on, workers)
         manifest = build_corpus(recipe, options.sources, out, runner=cluster, memory=per_worker)
     print(funnel_text(as_rows(manifest["funnel"]), manifest["splits"]))
-    print(f"\nTrain on it: gpt2lab train laptop-10m --data.path {out / SHARDS_FOLDER}")
+    shards = load_manifest(out / SHARDS_FOLDER)
+    assert shards is not None
+    vocabulary = f"--model.vocab-size {shards.vocab_size}"
+    print(f"\nTrain on it: gpt2lab train laptop-10m --data.path {out / SHARDS_FOLDER} {vocabulary}")
 
 
 def parse_size(text: str) -> int:
