@@ -298,14 +298,14 @@ private:
     f32x16 activate(f32x16 y) const {
         switch (s.activation) {
             case GELU_TANH:  // 0.5 y (1 + tanh z) = y / (1 + e^-2z)
-                return y / (1.0f + exponential(-1.5957691216f * (y + 0.044715f * y * y * y)));
+                return y * reciprocal(1.0f + exponential(-1.5957691216f * (y + 0.044715f * y * y * y)));
             case GELU_ERF:
                 for (int i = 0; i < 16; i++) y[i] = 0.5f * y[i] * (1.0f + std::erf(y[i] * 0.70710678f));
                 return y;
             case RELU:
                 return max(y, f32x16{});
             default:
-                return y / (1.0f + exponential(-y));
+                return y * reciprocal(1.0f + exponential(-y));
         }
     }
     // x += W in + bias
@@ -348,35 +348,44 @@ private:
     }
     // Up to 32 tokens in a row, the first of them in slot `slot`.
     void attend_cache(int l, int h, Cache& cache, int row, int t, int slot, int n) {
-        const int n_seen = slot + n, width = round_up(n_seen, 32);
-        Vector<float>& scores = scratch().scores;
+        const int n_seen = slot + n, width = round_up(n_seen, 32), stride = width + 32;  // as in Inputs
+        const int value_width = cache.value_width;
+        Vector<float>&scores = scratch().scores, &sums = scratch().sums;
         Vector<bf16>& weights = scratch().weights;
-        scores.resize((size_t)32 * width), weights.resize((size_t)32 * width);
-        bf16_product(cache.keys(l, row, h), width / 16, key_width, &queries[((size_t)t * s.n_head + h) * key_width],
-                     (size_t)s.n_head * key_width, n, [&](int i, int p, f32x16 y) { store(&scores[(size_t)i * width + p * 16], y * layers[l].attn_scale); });
+        scores.resize((size_t)32 * stride), weights.resize((size_t)32 * stride), sums.resize((size_t)32 * value_width);
+        bf16_product_to(scores.data(), stride, cache.keys(l, row, h), width / 16, key_width,
+                        &queries[((size_t)t * s.n_head + h) * key_width], (size_t)s.n_head * key_width, n);
         float inverse[32];
-        for (int i = 0; i < n; i++) inverse[i] = 1.0f / softmax(&scores[(size_t)i * width], slot + i + 1, &weights[(size_t)i * width], width);
-        bf16_product(cache.values(l, row, h), cache.value_width / 16, width, weights.data(), width, n, [&](int i, int p, f32x16 y) {
-                         float* to = &attended[(size_t)(t + i) * C64 + h * D + p * 16];
-                         y *= inverse[i];
-                         if (D - p * 16 >= 16) store(to, y);
-                         else for (int d = 0; d < D - p * 16; d++) to[d] = y[d];
-                     });
+        for (int i = 0; i < n; i++)
+            inverse[i] = 1.0f / softmax(&scores[(size_t)i * stride], slot + i + 1, layers[l].attn_scale, &weights[(size_t)i * stride], width);
+        bf16_product_to(sums.data(), value_width, cache.values(l, row, h), value_width / 16, width, weights.data(), stride, n);
+        for (int i = 0; i < n; i++) {
+            float *to = &attended[(size_t)(t + i) * C64 + h * D], *from = &sums[(size_t)i * value_width];
+            for (int d = 0; d < D; d += PANEL) {
+                const f32x16 y = load<f32x16>(from + d) * inverse[i];
+                if (D - d >= PANEL) store(to + d, y);
+                else memcpy(to + d, &y, (D - d) * sizeof(float));
+            }
+        }
     }
-    // e^(score - largest) of the first n of `width` scores, 0 for the rest; returns their sum.
-    static float softmax(const float* scores, int n, bf16* weights, int width) {
+    // e^(scale (score - largest)) of the first n of `width` scores, 0 for the rest; returns their sum. scale > 0.
+    static float softmax(const float* scores, int n, float scale, bf16* weights, int width) {
         const i32x16 lanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-        f32x16 largest = splat(-3e38f), total = {};
-        int i = 0;
-        for (; i + 16 <= n; i += 16) largest = max(largest, load<f32x16>(scores + i));
-        if (i < n) largest = max(largest, choose(lanes + i < n, load<f32x16>(scores + i), splat(-3e38f)));
-        const float top = max_of(largest);
-        for (i = 0; i < n; i += 16) {
-            const f32x16 e = choose(lanes + i < n, exponential(load<f32x16>(scores + i) - top), f32x16{});
+        const int whole = n / 16 * 16;
+        const f32x16 last = choose(lanes + whole < n, load<f32x16>(scores + whole), splat(-INFINITY));
+        f32x16 largest = last, total = {};
+        for (int i = 0; i < whole; i += 16) largest = max(largest, load<f32x16>(scores + i));
+        const float unit = scale * LOG2_E, top = max_of(largest) * unit;
+        for (int i = 0; i < whole; i += 16) {
+            const f32x16 e = power_of_2(load<f32x16>(scores + i) * unit - top);
             store_bf16(weights + i, e);
             total += e;
         }
-        for (; i < width; i += 16) store_bf16(weights + i, f32x16{});
+        for (int i = whole; i < width; i += 16) {
+            const f32x16 e = i > whole ? f32x16{} : choose(lanes + i < n, power_of_2(last * unit - top), f32x16{});
+            store_bf16(weights + i, e);
+            total += e;
+        }
         return sum_of(total);
     }
     void finish(const Feed& call, int me) {
@@ -388,7 +397,7 @@ private:
         }
     }
     struct Scratch {
-        Vector<float> scores;
+        Vector<float> scores, sums;
         Vector<bf16> weights;
         std::vector<int> sequence_of, slot_of;
     };

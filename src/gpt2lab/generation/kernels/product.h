@@ -231,6 +231,14 @@ INLINE void tile_product(const Panels& w, int p, int K, const bf16* x, size_t x_
     }
 }
 
+template <class Meanwhile>
+INLINE void tile_product(bool two_tiles, bool two_panels, const Panels& w, int p, int K, const bf16* x, size_t x_stride, Meanwhile meanwhile) {
+    if (two_tiles && two_panels) tile_product<2, 2>(w, p, K, x, x_stride, meanwhile);
+    else if (two_tiles) tile_product<2, 1>(w, p, K, x, x_stride, meanwhile);
+    else if (two_panels) tile_product<1, 2>(w, p, K, x, x_stride, meanwhile);
+    else tile_product<1, 1>(w, p, K, x, x_stride, meanwhile);
+}
+
 // The sums of one tile_product, handed on row by row while the next one is computed.
 struct Finished {
     alignas(64) float sums[2][2][16][16];  // [tile of tokens][panel]
@@ -260,14 +268,29 @@ static void bf16_product(const Panels& w, int n_panels, int K, const bf16* x, si
         auto meanwhile = [&] { finished.give(rows_a_step, done); };
         for (int p = 0; p < n_panels; p += 2) {
             const bool two = p + 1 < n_panels;
-            if (n > 16 && two) tile_product<2, 2>(w, p, K, xt, x_stride, meanwhile);
-            else if (n > 16) tile_product<2, 1>(w, p, K, xt, x_stride, meanwhile);
-            else if (two) tile_product<1, 2>(w, p, K, xt, x_stride, meanwhile);
-            else tile_product<1, 1>(w, p, K, xt, x_stride, meanwhile);
+            tile_product(n > 16, two, w, p, K, xt, x_stride, meanwhile);
             finished.take(t, n, p, two ? 2 : 1);
         }
     }
     finished.give(32, done);
+}
+
+// The same, written as it is to rows of `out`: for products so short that handing sums on would take longer.
+static void bf16_product_to(float* out, size_t out_stride, const Panels& w, int n_panels, int K, const bf16* x, size_t x_stride, int n_tokens) {
+    auto nothing = [] {};
+    for (int t = 0; t < n_tokens; t += 32, x += 32 * x_stride, out += 32 * out_stride) {
+        const int n = n_tokens - t < 32 ? n_tokens - t : 32;
+        use_bf16_tiles(n);
+        for (int p = 0; p < n_panels; p += 2) {
+            float* to = out + p * PANEL;
+            const bool two = p + 1 < n_panels;
+            tile_product(n > 16, two, w, p, K, x, x_stride, nothing);
+            _tile_stored(0, to, out_stride * 4);
+            if (two) _tile_stored(1, to + PANEL, out_stride * 4);
+            if (n > 16) _tile_stored(2, to + 16 * out_stride, out_stride * 4);
+            if (n > 16 && two) _tile_stored(3, to + 16 * out_stride + PANEL, out_stride * 4);
+        }
+    }
 }
 
 #else
@@ -305,6 +328,10 @@ static void bf16_product(const Panels& w, int n_panels, int K, const bf16* x, si
         step(std::integral_constant<int, 8>());
         step(std::integral_constant<int, 1>());
     }
+}
+
+static void bf16_product_to(float* out, size_t out_stride, const Panels& w, int n_panels, int K, const bf16* x, size_t x_stride, int n_tokens) {
+    bf16_product(w, n_panels, K, x, x_stride, n_tokens, [&](int t, int p, f32x16 y) { store(out + t * out_stride + p * PANEL, y); });
 }
 
 INLINE void release_tiles() {}

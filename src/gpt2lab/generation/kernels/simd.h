@@ -34,8 +34,8 @@ INLINE f32x16 to_float(i32x16 v) { return __builtin_convertvector(v, f32x16); }
 INLINE f32x16 choose(i32x16 which, f32x16 yes, f32x16 no) {
     return (f32x16)((which & (i32x16)yes) | (~which & (i32x16)no));
 }
-INLINE f32x16 max(f32x16 a, f32x16 b) { return choose(a > b, a, b); }
-INLINE f32x16 min(f32x16 a, f32x16 b) { return choose(a < b, a, b); }
+INLINE f32x16 max(f32x16 a, f32x16 b) { return a > b ? a : b; }
+INLINE f32x16 min(f32x16 a, f32x16 b) { return a < b ? a : b; }
 // All 16 lanes to one number, halving the vector until it is one.
 template <class V, class Join> INLINE auto fold(V v, Join join) {
     typedef decltype(v[0] + v[0]) Number;
@@ -57,7 +57,11 @@ INLINE u32x16 pair_bf16(f32x16 low, f32x16 high) {
     return (rounded(low) >> 16) | (rounded(high) & 0xffff0000u);
 }
 INLINE void store_bf16(bf16* to, f32x16 v) {
+#if defined(__AVX512BF16__)
+    store(to, _mm512_cvtneps_pbh((__m512)v));
+#else
     store(to, __builtin_convertvector(rounded(v) >> 16, u16x16));
+#endif
 }
 INLINE bf16 to_bf16(float x) {
     uint32_t b;
@@ -149,19 +153,27 @@ INLINE i32x16 dot_u4(i32x16 acc, u8x64 w, const int8_t* x) { return dot_u8(acc, 
 
 #endif
 
-// e^x to about 1 unit in the last place: x = n log 2 + r, |r| <= log(2)/2, a polynomial for e^r (Cephes), times 2^n.
-INLINE f32x16 exponential(f32x16 x) {
-    x = min(max(x, splat(-87.0f)), splat(88.0f));
-    f32x16 shifted = x * 1.44269504f + 12582912.0f;  // 1.5 x 2^23: rounds to a whole number in the low bits
-    i32x16 n = (i32x16)shifted - (i32x16)splat(12582912.0f);
-    f32x16 whole = shifted - 12582912.0f;
-    f32x16 r = x - whole * 0.693359375f + whole * 2.12194440e-4f;
-    f32x16 p = splat(1.9875691500e-4f);
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
-    return (f32x16)((i32x16)p + (n << 23));
+// 1 / x to about 1 unit in the last place, x > 0; dividing takes four times as long.
+INLINE f32x16 reciprocal(f32x16 x) {
+#if defined(__AVX512F__)
+    const f32x16 guess = (f32x16)_mm512_maskz_rcp14_ps((__mmask16)-1, (__m512)x);
+    return guess * (2.0f - x * guess);  // Newton's step doubles the 14 good bits
+#else
+    return 1.0f / x;
+#endif
 }
+
+// 2^x to 3 parts in a million, x <= 126: x = n + f, |f| <= 1/2, 2^n times a polynomial for 2^f (least relative error).
+INLINE f32x16 power_of_2(f32x16 x) {
+    x = max(x, splat(-126.0f));
+    const f32x16 magic = splat(12582912.0f), shifted = x + magic;  // 1.5 x 2^23: rounds to a whole number in the low bits
+    const f32x16 f = x - (shifted - magic);
+    f32x16 p = splat(9.58285294e-3f);
+    p = p * f + 5.590642616e-2f;
+    p = p * f + 2.402409911e-1f;
+    p = p * f + 6.931241751e-1f;
+    p = p * f + 1.0f;
+    return (f32x16)((i32x16)p + (((i32x16)shifted) << 23));
+}
+static const float LOG2_E = 1.44269504f;
+INLINE f32x16 exponential(f32x16 x) { return power_of_2(min(x * LOG2_E, splat(126.0f))); }
