@@ -152,20 +152,21 @@ class CpuEngine:
 
     def _set(self, kind: int, layer: int, number: int, weight: Tensor) -> None:
         on_cpu = weight.detach().to("cpu", torch.float32).contiguous()
-        if not on_cpu.isfinite().all():  # a quantised weight could not show it: its scores would be finite
+        pointer = ctypes.c_void_p(on_cpu.data_ptr())
+        is_bad = 0
+        if kind == _MATRIX:
+            is_bad = self._library.engine_set_matrix(self._engine, layer, number, pointer)
+        elif kind == _VECTOR:
+            count = ctypes.c_int64(on_cpu.numel())
+            is_bad = self._library.engine_set_vector(self._engine, layer, number, pointer, count)
+        else:
+            self._library.engine_set_attention_scale(self._engine, layer, ctypes.c_float(on_cpu.item()))
+        if is_bad:
             raise UserError(
                 "the model's weights are not finite numbers",
                 where="CPU engine",
                 fix="They are damaged or the training diverged; use an earlier checkpoint",
             )
-        pointer = ctypes.c_void_p(on_cpu.data_ptr())
-        if kind == _MATRIX:
-            self._library.engine_set_matrix(self._engine, layer, number, pointer)
-        elif kind == _VECTOR:
-            count = ctypes.c_int64(on_cpu.numel())
-            self._library.engine_set_vector(self._engine, layer, number, pointer, count)
-        else:
-            self._library.engine_set_attention_scale(self._engine, layer, ctypes.c_float(on_cpu.item()))
 
     def row_bytes(self, n_slots: int) -> int:
         """See `Backend.row_bytes`. Slots come in blocks of 32; keys and values are padded to whole panels."""

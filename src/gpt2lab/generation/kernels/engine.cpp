@@ -99,8 +99,8 @@ public:
         allow_tiles();
     }
 
-    // Weights arrive as float32, matrices as (out, in) rows.
-    void set_matrix(Matrix& m, Format format, const float* weights, int n_out, int n_in, int n_heads) {
+    // Weights arrive as float32, matrices as (out, in) rows. False if one is not finite: once quantised it would be.
+    bool set_matrix(Matrix& m, Format format, const float* weights, int n_out, int n_in, int n_heads) {
         const int D16 = round_up(D, PANEL);
         // Queries, keys and values of a head follow each other, so that one thread computes all of a head.
         auto place = [&](int row) {
@@ -111,18 +111,24 @@ public:
         m = matrix_of(format, n_heads ? n_heads * 3 * D16 : n_out, n_in);
         m.data = weights_used;
         weights_used += m.bytes();
-        std::vector<int> row_at(m.n_panels * PANEL, -1);
-        for (int row = 0; row < n_out; row++) row_at[place(row)] = row;
+        std::vector<const float*> row_at(m.n_panels * PANEL);
+        for (int row = 0; row < n_out; row++) row_at[place(row)] = weights + (size_t)row * n_in;
+        std::atomic<bool> finite{true};
         team.run([&](int me) {
-            for (int r = share(m.n_panels, me) * PANEL; r < share(m.n_panels, me + 1) * PANEL; r++)
-                if (row_at[r] >= 0) pack_row(m, r, weights + (size_t)row_at[r] * n_in);
+            for (int p = share(m.n_panels, me); p < share(m.n_panels, me + 1); p++)
+                if (!pack_panel(m, p, &row_at[p * PANEL])) finite = false;
         });
+        return finite;
     }
-    void set_vector(Vector<float>& v, const float* from, int n, int n_heads) {
+    bool set_vector(Vector<float>& v, const float* from, int n, int n_heads) {
         const int D16 = round_up(D, PANEL);
+        float not_a_number = 0;
         v.assign(n_heads ? n_heads * 3 * D16 : round_up(n, BLOCK), 0.0f);
-        for (int i = 0; i < n; i++)
+        for (int i = 0; i < n; i++) {
             v[n_heads ? (i % s.n_embd / D * 3 + i / s.n_embd) * D16 + i % D : i] = from[i];
+            not_a_number += from[i] * 0.0f;
+        }
+        return not_a_number == 0;
     }
 
     void feed(Cache& cache, const Feed& call) {
@@ -417,28 +423,30 @@ Engine* engine_new(const Shape* shape, int format, int head_format, int n_thread
 void engine_free(Engine* engine) { delete engine; }
 
 enum MatrixName { EMBEDDING = 0, HEAD = 1, ATTN = 2, ATTN_PROJ = 3, FC = 4, MLP_PROJ = 5 };
-void engine_set_matrix(Engine* e, int layer, int name, const float* weights) {
+// 0, or 1 where a weight is not finite.
+int engine_set_matrix(Engine* e, int layer, int name, const float* weights) {
     const int C = e->s.n_embd, inner = e->s.n_inner, V = e->s.vocab_size;
+    const auto set = [&](Matrix& m, Format format, int n_out, int n_in, int n_heads) {
+        return e->set_matrix(m, format, weights, n_out, n_in, n_heads) ? 0 : 1;
+    };
     switch (name) {
-        case EMBEDDING: return e->set_matrix(e->embedding, e->head_format, weights, V, C, 0);
-        case HEAD: return e->set_matrix(e->head, e->head_format, weights, V, C, 0);
-        case ATTN: return e->set_matrix(e->layers[layer].attn, e->format, weights, 3 * C, C, e->s.n_head);
-        case ATTN_PROJ: return e->set_matrix(e->layers[layer].attn_proj, e->format, weights, C, C, 0);
-        case FC: return e->set_matrix(e->layers[layer].fc, e->format, weights, inner, C, 0);
-        default: return e->set_matrix(e->layers[layer].mlp_proj, e->format, weights, C, inner, 0);
+        case EMBEDDING: return set(e->embedding, e->head_format, V, C, 0);
+        case HEAD: return set(e->head, e->head_format, V, C, 0);
+        case ATTN: return set(e->layers[layer].attn, e->format, 3 * C, C, e->s.n_head);
+        case ATTN_PROJ: return set(e->layers[layer].attn_proj, e->format, C, C, 0);
+        case FC: return set(e->layers[layer].fc, e->format, inner, C, 0);
+        default: return set(e->layers[layer].mlp_proj, e->format, C, inner, 0);
     }
 }
 
 enum VectorName { POSITIONS, FINAL_GAIN, FINAL_BIAS, NORM_1_GAIN, NORM_1_BIAS, NORM_2_GAIN, NORM_2_BIAS,
                   ATTN_BIAS, ATTN_PROJ_BIAS, FC_BIAS, MLP_PROJ_BIAS };
-void engine_set_vector(Engine* e, int layer, int name, const float* from, int64_t n) {
-    if (name == POSITIONS) return e->positions.assign(from, from + n);
-    if (name == FINAL_GAIN) return e->set_vector(e->final_gain, from, n, 0);
-    if (name == FINAL_BIAS) return e->set_vector(e->final_bias, from, n, 0);
+int engine_set_vector(Engine* e, int layer, int name, const float* from, int64_t n) {
     Layer& w = e->layers[layer];
-    Vector<float>* to[] = {&w.norm_1_gain, &w.norm_1_bias, &w.norm_2_gain, &w.norm_2_bias,
-                                &w.attn_bias, &w.attn_proj_bias, &w.fc_bias, &w.mlp_proj_bias};
-    e->set_vector(*to[name - NORM_1_GAIN], from, n, name == ATTN_BIAS ? e->s.n_head : 0);
+    Vector<float>* to[] = {&e->positions, &e->final_gain, &e->final_bias,
+                           &w.norm_1_gain, &w.norm_1_bias, &w.norm_2_gain, &w.norm_2_bias,
+                           &w.attn_bias, &w.attn_proj_bias, &w.fc_bias, &w.mlp_proj_bias};
+    return e->set_vector(*to[name], from, n, name == ATTN_BIAS ? e->s.n_head : 0) ? 0 : 1;
 }
 void engine_set_attention_scale(Engine* e, int layer, float scale) { e->layers[layer].attn_scale = scale; }
 

@@ -98,33 +98,40 @@ static float group_scale(const float* w, Format format) {
     return best;
 }
 
-// Write one row of weights, `w[0..n_in)`, into its panel.
-static void pack_row(Matrix& m, int row, const float* w) {
-    uint8_t* block = m.panel(row / PANEL);
-    const int lane = row % PANEL;
+// Write one panel. `rows` are its 16 rows of n_in weights, null where there is none. False if one is not finite.
+static bool pack_panel(Matrix& m, int panel, const float* const* rows) {
+    uint8_t* block = m.panel(panel);
+    float not_a_number = 0;  // 0 times anything finite is 0
     for (int b = 0; b < m.n_blocks; b++, block += m.block_bytes) {
-        float part[BLOCK] = {};  // zeros where the row has ended
+        float part[PANEL][BLOCK] = {};  // zeros where a row has ended, or there is none
         const int rest = m.n_in - b * BLOCK;
-        memcpy(part, w + b * BLOCK, (rest < BLOCK ? rest : BLOCK) * sizeof(float));
+        for (int lane = 0; lane < PANEL; lane++) {
+            if (rows[lane]) memcpy(part[lane], rows[lane] + b * BLOCK, (rest < BLOCK ? rest : BLOCK) * sizeof(float));
+            for (int i = 0; i < BLOCK; i++) not_a_number += part[lane][i] * 0.0f;
+        }
         if (m.format == BF16) {
-            for (int i = 0; i < BLOCK; i++) ((bf16*)block)[i / 2 * 2 * PANEL + lane * 2 + i % 2] = to_bf16(part[i]);
+            for (int i = 0; i < BLOCK; i += 2)
+                for (int lane = 0; lane < PANEL; lane++)
+                    for (int k = 0; k < 2; k++) ((bf16*)block)[i * PANEL + lane * 2 + k] = to_bf16(part[lane][i + k]);
             continue;
         }
-        bf16* scales = (bf16*)(block + m.block_bytes - 2 * PANEL * 2) + lane * 2;
-        for (int g = 0; g < 2; g++) {
-            const float *group = part + g * GROUP, scale = group_scale(group, m.format), inverse = inverse_of(scale);
-            scales[g] = to_bf16(scale);
-            for (int k = 0; k < GROUP; k++) {
-                const int q = quantised(group[k], inverse, m.format);
-                if (m.format == INT8) {
-                    block[(g * 8 + k / 4) * 64 + lane * 4 + k % 4] = (uint8_t)q;
-                } else {
-                    uint8_t& both = block[(g * 4 + k % 16 / 4) * 64 + lane * 4 + k % 4];
-                    both = k < 16 ? (both & 0xf0) | q : (both & 0x0f) | q << 4;
+        bf16* scales = (bf16*)(block + m.block_bytes - 2 * PANEL * 2);
+        for (int lane = 0; lane < PANEL; lane++)
+            for (int g = 0; g < 2; g++) {
+                const float *group = part[lane] + g * GROUP, scale = group_scale(group, m.format), inverse = inverse_of(scale);
+                scales[lane * 2 + g] = to_bf16(scale);
+                for (int k = 0; k < GROUP; k++) {
+                    const int q = quantised(group[k], inverse, m.format);
+                    if (m.format == INT8) {
+                        block[(g * 8 + k / 4) * 64 + lane * 4 + k % 4] = (uint8_t)q;
+                    } else {
+                        uint8_t& both = block[(g * 4 + k % 16 / 4) * 64 + lane * 4 + k % 4];
+                        both = k < 16 ? (both & 0xf0) | q : (both & 0x0f) | q << 4;
+                    }
                 }
             }
-        }
     }
+    return not_a_number == 0;
 }
 
 // One group of 32 inputs of 16 outputs as bytes, 4 inputs of each output at a time: part j = 0..7.
