@@ -132,13 +132,13 @@ def test_rows_of_different_lengths_do_not_disturb_each_other(architecture: Archi
             assert torch.allclose(logits_B1V[row, 0], alone_V, atol=1e-12, rtol=0)
 
 
-def test_rows_of_a_cache() -> None:
+def test_part_of_a_cache() -> None:
     model = random_model("gpt2")
     cache = new_cache(model, 4)
-    cache.rows(slice(1, 3)).keys_LBHSD.fill_(1.0)  # a slice is the same memory
-    assert cache.keys_LBHSD[:, 1:3].eq(1).all()
+    cache.part(slice(1, 3), 2).keys_LBHSD.fill_(1.0)  # the same memory
+    assert cache.keys_LBHSD[:, 1:3, :, :2].eq(1).all()
+    assert cache.keys_LBHSD[:, 1:3, :, 2:].eq(0).all()
     assert cache.keys_LBHSD[:, 0].eq(0).all()
-    assert cache.rows(torch.tensor([3, 1])).keys_LBHSD[:, 1].eq(1).all()
 
 
 def test_misuse_is_said() -> None:

@@ -7,6 +7,7 @@ import torch
 
 from gpt2lab.base.device import bf16_is_fast
 from gpt2lab.base.errors import UserError
+from gpt2lab.generation.captured import CapturedBackend
 from gpt2lab.generation.cpu_engine import CpuEngine
 from gpt2lab.generation.decoder import Backend, TorchBackend
 from gpt2lab.generation.kernels.build import BuildError
@@ -19,8 +20,8 @@ def backend_for(model: GPT, device: torch.device, precision: PrecisionChoice) ->
     """The fastest engine for `model` on `device` in that precision.
 
     ``auto`` is bf16 on a CPU (the CPU engine) and on GPUs that compute in it, else float32. float32 is always
-    plain PyTorch. Where the CPU engine cannot be had, bf16 falls back to PyTorch in float32 and a line on
-    standard error says why.
+    PyTorch; on NVIDIA GPUs its decode step is captured. Where the CPU engine cannot be had, bf16 falls back
+    to PyTorch in float32 and a line on standard error says why.
 
     Raises:
         UserError: int8 or int4 where there is no CPU engine for them.
@@ -44,4 +45,5 @@ def backend_for(model: GPT, device: torch.device, precision: PrecisionChoice) ->
         )
     in_bf16 = precision == "bf16" or (precision == "auto" and bf16_is_fast(device))
     dtype = torch.bfloat16 if in_bf16 and device.type != "cpu" else torch.float32
-    return TorchBackend(model.to(device, dtype))
+    model = model.to(device, dtype)
+    return CapturedBackend(model) if device.type == "cuda" else TorchBackend(model)

@@ -107,13 +107,19 @@ class TorchDecoder:
         starts_B1 = torch.tensor(starts, device=device)[:, None]
         last_B1 = torch.tensor(n_new, device=device)[:, None] - 1
         positions_BT = starts_B1 + torch.arange(T, device=device).minimum(last_B1)
-        cache = self._cache.rows(slice(first_row, first_row + len(tokens)))
-        with torch.inference_mode(), evaluating(self._modules):
-            hidden_BTC = self._model.hidden(tokens_BT, cache, positions_BT)
+        n_slots = max(start + n for start, n in zip(starts, n_new, strict=True))
+        with torch.inference_mode():
+            hidden_BTC = self._hidden(first_row, n_slots, tokens_BT, positions_BT)
             if T == 1:
                 return hidden_BTC[:, 0]
             kept = [hidden_BTC[b, n - k : n] for b, (n, k) in enumerate(zip(n_new, n_last, strict=True))]
             return torch.cat(kept)
+
+    def _hidden(self, first_row: int, n_slots: int, tokens_BT: Tensor, positions_BT: Tensor) -> Tensor:
+        """(B, T) ids at their positions, all below `n_slots` -> (B, T, C)."""
+        cache = self._cache.part(slice(first_row, first_row + len(tokens_BT)), n_slots)
+        with evaluating(self._modules):
+            return self._model.hidden(tokens_BT, cache, positions_BT)
 
     def logits(self, hidden_NC: Tensor) -> Tensor:
         """See `Decoder.logits`."""

@@ -46,9 +46,9 @@ class KVCache:
         shape = (config.n_layer, n_rows, config.n_head, n_slots, config.head_width)
         return cls(*(torch.zeros(shape, device=device, dtype=dtype) for _ in range(2)))
 
-    def rows(self, rows: slice | Tensor) -> "KVCache":
-        """The same memory (for a slice) or a copy (for indices), restricted to some rows."""
-        return KVCache(self.keys_LBHSD[:, rows], self.values_LBHSD[:, rows])
+    def part(self, rows: slice, n_slots: int) -> "KVCache":
+        """The same memory, restricted to some rows and their first slots: a model reads all it is given."""
+        return KVCache(self.keys_LBHSD[:, rows, :, :n_slots], self.values_LBHSD[:, rows, :, :n_slots])
 
 
 @dataclass
@@ -61,13 +61,11 @@ class _CacheView:
     visible_B1TS: Tensor
 
     def extend(self, k_BHTD: Tensor, v_BHTD: Tensor) -> tuple[Tensor, Tensor]:
-        """Write the new keys and values; return those of every slot up to the furthest one."""
+        """Write the new keys and values; return those of every slot."""
         rows_B1 = torch.arange(k_BHTD.size(0), device=k_BHTD.device)[:, None]
         self.keys_BHSD[rows_B1, :, self.positions_BT] = k_BHTD.transpose(1, 2).to(self.keys_BHSD.dtype)
         self.values_BHSD[rows_B1, :, self.positions_BT] = v_BHTD.transpose(1, 2).to(self.values_BHSD.dtype)
-        n_slots = self.visible_B1TS.size(3)
-        keys_BHSD, values_BHSD = self.keys_BHSD[:, :, :n_slots], self.values_BHSD[:, :, :n_slots]
-        return keys_BHSD.to(k_BHTD.dtype), values_BHSD.to(v_BHTD.dtype)
+        return self.keys_BHSD.to(k_BHTD.dtype), self.values_BHSD.to(v_BHTD.dtype)
 
 
 class Attention(nn.Module):
@@ -158,7 +156,7 @@ class Block(nn.Module):
 
 
 def _embedding(n: int, width: int) -> nn.Embedding:
-    """(n, width), to be filled by `initialise` or from a file: a draw of numbers that are not kept takes 0.7 s."""
+    """(n, width), for `initialise` or a file to fill: numbers drawn to be thrown away would take 0.7 s."""
     return nn.Embedding(n, width, _weight=torch.empty(n, width))
 
 
@@ -227,7 +225,9 @@ class GPT(nn.Module):
         else:
             x_BTC = self.wte(tokens_BT) + self.wpe(positions_BT)
         x_BTC = self.drop(x_BTC)
-        visible_B1TS = None if positions_BT is None else _visible(positions_BT)
+        visible_B1TS = None
+        if cache is not None and positions_BT is not None:
+            visible_B1TS = _visible(positions_BT, cache.keys_LBHSD.size(3))
         for layer, block in enumerate(self.h):
             view = None
             if cache is not None and positions_BT is not None and visible_B1TS is not None:
@@ -238,7 +238,7 @@ class GPT(nn.Module):
         return normed_BTC
 
 
-def _visible(positions_BT: Tensor) -> Tensor:
+def _visible(positions_BT: Tensor, n_slots: int) -> Tensor:
     """(B, 1, T, S) booleans: slot s may be read by the token at position p when s <= p."""
-    slots_S = torch.arange(int(positions_BT.max()) + 1, device=positions_BT.device)
+    slots_S = torch.arange(n_slots, device=positions_BT.device)
     return (slots_S <= positions_BT[:, :, None])[:, None]
