@@ -278,7 +278,7 @@ def ratios(contest: Contest, rows: list[dict[str, Any]]) -> list[dict[str, Any]]
 
 def bits(contest: Contest, name: str) -> float | None:
     facts = contest.facts.get(name)
-    return 8 * facts["weight_bytes"] / facts["n_weights"] if facts else None
+    return 8 * facts["stored_bytes"] / facts["n_weights"] if facts else None
 
 
 def markdown(report: dict[str, Any]) -> str:

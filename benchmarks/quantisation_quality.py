@@ -150,7 +150,7 @@ def figures(line: Line, facts: dict[str, Any], exact_losses: Sequence[float]) ->
     return {
         "name": line.name,
         "group": line.mode.group,
-        "bits a weight": 8 * facts["weight_bytes"] / facts["n_weights"],
+        "bits a weight": 8 * facts["stored_bytes"] / facts["n_weights"],
         "perplexity": math.exp(loss),
         "above float32, %": 100 * math.expm1(above),
         "above float32, % (+-)": 100 * above_error,

@@ -35,6 +35,8 @@ class Engine:
     """whose versions the report names"""
     weight_bytes: int = 0
     """of the matrices that every new token is multiplied with, scales included; no matrix counted twice"""
+    stored_bytes: int = 0
+    """the same with what is kept besides and not read for every token; `weight_bytes` where it is all"""
 
     def __init__(self, model: Path, work: Path, mode: str, n_threads: int) -> None:
         self.shape: dict[str, Any] = json.loads((model / "config.json").read_text())

@@ -15,7 +15,13 @@ from gpt2lab.generation.engine import stream
 from gpt2lab.generation.options import SamplingOptions
 from gpt2lab.tokenizer import Tokenizer
 
-BITS = {"bf16": (16.0, 16.0), "int8": (8.5, 8.5), "int4": (4.5, 8.5)}  # a weight: blocks, output matrix
+# Bits a weight of the blocks, and of the output matrix as it is read and as it is stored.
+BITS = {
+    "bf16": (16.0, 16.0, 16.0),
+    "int8": (8.5, 8.5, 8.5),
+    "int4": (4.5, 8.5, 8.5),
+    "int4-fast": (4.5, 4.5, 4.5 + 8.5),
+}
 
 
 class Gpt2lab(Engine):
@@ -30,17 +36,18 @@ class Gpt2lab(Engine):
         weights, tokenizer = gpt2lab.load(model)
         self.tokenizer = GivenTokens(tokenizer)
         self.engine = CpuEngine(weights, mode, n_threads)  # type: ignore[arg-type]
-        self.weight_bytes = self._count(*BITS[mode])
+        block_bits, head_bits, stored_bits = BITS[mode]
+        self.weight_bytes = self._count(block_bits, head_bits)
+        self.stored_bytes = self._count(block_bits, stored_bits)
+        # Matrices are padded to whole panels.
+        assert self.weight_bytes <= self.engine.token_bytes < 1.1 * self.weight_bytes + 4e6, (
+            "the engine packs weights in another way"
+        )
         self.decoders: dict[tuple[int, int], CpuDecoder] = {}
 
     def _count(self, block_bits: float, head_bits: float) -> int:
         head = self.shape["vocab_size"] * self.shape["n_embd"]
-        counted = int((block_bits * (self.n_weights() - head) + head_bits * head) / 8)
-        # Matrices are padded to whole panels and the memory to whole pages.
-        assert counted <= self.engine.weight_bytes < 1.1 * counted + 4e6, (
-            "the engine packs weights in another way"
-        )
-        return counted
+        return int((block_bits * (self.n_weights() - head) + head_bits * head) / 8)
 
     def choose(self, choice: str) -> None:
         """See `Engine.choose`."""

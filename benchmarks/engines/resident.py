@@ -51,7 +51,7 @@ def modes(environments: Mapping[str, str]) -> list[Mode]:
     return found
 
 
-OURS = {"bf16": "16 bit", "int8": "8 bit", "int4": "4 bit"}
+OURS = {"bf16": "16 bit", "int8": "8 bit", "int4": "4 bit", "int4-fast": "4 bit"}
 LLAMA = {"F16": "16 bit", "BF16": "16 bit", "Q8_0": "8 bit", "Q4_0": "4 bit", "Q4_K_M": "4 bit"}
 OPENVINO = {"bf16": "16 bit", "int8": "8 bit", "int4": "4 bit"}
 CTRANSLATE2 = {"float32": "", "bfloat16": "16 bit", "int8": "8 bit", "int8_bfloat16": "8 bit"}

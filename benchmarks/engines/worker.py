@@ -56,6 +56,7 @@ def serve(kind: str, mode: str, model: Path, work: Path, n_threads: int, replies
             "import_seconds": imported - began,
             "load_seconds": time.perf_counter() - imported,
             "weight_bytes": engine.weight_bytes,
+            "stored_bytes": engine.stored_bytes or engine.weight_bytes,
             "n_weights": engine.n_weights(),
             "choices": engine.choices(),
             "peak_bytes": peak_bytes(),

@@ -54,7 +54,7 @@ def expected(model, tokenizer, prompt, **options):
     return text if text.endswith("\n") else text + "\n"
 
 
-@pytest.mark.parametrize("precision", ["auto", "bf16", "int8", "int4"])
+@pytest.mark.parametrize("precision", ["auto", "bf16", "int8", "int4", "int4-fast"])
 def test_a_precision_writes_what_its_engine_says(capsys, model, tokenizer, precision):
     engine = backend_for(model, torch.device("cpu"), precision)
     text = expected(engine, tokenizer, "the end", temperature=0, max_new_tokens=12)

@@ -1,6 +1,6 @@
 // The CPU engine as a program, for processors that are only emulated: a model and tokens in, hidden states and
 // scores out. The file is written by test_cpu_engine.py: int32 shape (9), float epsilon, int32 format, head format,
-// threads, then a line for each weight (int32 kind, layer, name, count; float32 numbers), closed by kind -1; then
+// screened, threads, then a line for each weight (int32 kind, layer, name, count; float32 numbers), closed by kind -1; then
 // int32 wide, n_tokens and the tokens of one row.
 #include <cstdio>
 #include "engine.cpp"
@@ -15,8 +15,8 @@ int main(int, char** argv) {
     FILE* in = fopen(argv[1], "rb");
     Shape shape;
     if (fread(&shape, sizeof shape, 1, in) != 1) return 2;
-    const int format = number(in), head_format = number(in), threads = number(in);
-    Engine* engine = engine_new(&shape, format, head_format, threads);
+    const int format = number(in), head_format = number(in), screened = number(in), threads = number(in);
+    Engine* engine = engine_new(&shape, format, head_format, screened, threads);
     for (int kind; (kind = number(in)) >= 0;) {
         const int layer = number(in), name = number(in), count = number(in);
         std::vector<float> numbers(count);

@@ -26,7 +26,7 @@ except build.BuildError as error:
     pytest.skip(f"no CPU engine here: {error}", allow_module_level=True)
 
 RUNNABLE = [variant for variant in build.variants() if variant.needs <= build.processor_flags()]
-PRECISIONS = ("bf16", "int8", "int4")
+PRECISIONS = ("bf16", "int8", "int4", "int4-fast")
 CONTEXT = 160
 SHAPES = {
     "gpt2": ModelConfig(vocab_size=203, context_length=CONTEXT, n_layer=2, n_head=4, n_embd=96),
@@ -45,7 +45,7 @@ SHAPES = {
     ),
 }  # fmt: skip
 # Relative error of the scores, root mean square: a few roundings of 8, 7 and 4 bits.
-BOUND = {"bf16": 0.006, "int8": 0.02, "int4": 0.2}
+BOUND = {"bf16": 0.006, "int8": 0.02, "int4": 0.2, "int4-fast": 0.2}
 
 
 def random_model(config):
@@ -275,13 +275,34 @@ def test_a_plain_processor_gets_the_portable_variant(monkeypatch):
     assert build.best_variant().name == "portable"
 
 
+@pytest.mark.parametrize("tie_word_embeddings", [True, False])
+def test_int4_fast_scores_the_likely_tokens_as_int4_does(tie_word_embeddings):
+    """Bit for bit in the panels of the best 64 tokens and more, and the others nearly."""
+    config = ModelConfig(
+        vocab_size=3001, context_length=CONTEXT, n_layer=1, n_head=2, n_embd=64,
+        tie_word_embeddings=tie_word_embeddings,
+    )  # fmt: skip
+    model = random_model(config)
+    tokens = torch.randint(0, 3001, (9, 20), generator=torch.Generator().manual_seed(3)).tolist()
+    scores = {}
+    for precision in ("int4", "int4-fast"):
+        decoder = CpuEngine(model, precision).decoder(9, CONTEXT)
+        scores[precision] = decoder.logits(decoder.feed(0, tokens, [0] * 9, [1] * 9))
+    exact, fast = scores["int4"], scores["int4-fast"]
+    assert torch.equal(fast.topk(20).values, exact.topk(20).values)
+    same = (exact == fast).sum(dim=1)
+    assert same.min() >= 64 * 16 - 15  # the last panel is not full
+    assert same.max() < 1500
+    assert (fast - exact).std() < 0.15 * exact.std()
+
+
 # ---- emulated processors -----------------------------------------------------------
 
 
 def dump(model, precision, tokens, path, wide):
     """What engine_driver.cpp reads."""
     written = [bytes(cpu_engine.shape_of(model.config))]
-    written.append(struct.pack("3i", *cpu_engine.FORMATS[precision], 2))
+    written.append(struct.pack("4i", *cpu_engine.FORMATS[precision], 2))
     for kind, layer, name, numbers in cpu_engine.parts_of(model):
         data = numbers.detach().float().contiguous().numpy()
         written.append(struct.pack("4i", kind, layer, name, data.size) + data.tobytes())

@@ -27,7 +27,8 @@ class Speed:
 
     precision: PrecisionChoice
     engine: str
-    weight_bytes: int
+    token_bytes: int
+    """of weights, read for each token of one text"""
     first_token_seconds: float
     """from a prompt of 32 tokens to the first new one, the model being loaded"""
     tokens_per_second: float
@@ -40,7 +41,7 @@ class Speed:
     @property
     def bytes_per_second(self) -> float:
         """Bytes of weights that one text's tokens need each second."""
-        return self.weight_bytes * self.tokens_per_second
+        return self.token_bytes * self.tokens_per_second
 
 
 def random_gpt(config: ModelConfig) -> GPT:
@@ -75,7 +76,7 @@ def measure(
         yield Speed(
             precision,
             "PyTorch" if engine is None else f"CPU engine ({engine.variant.name})",
-            sum(p.nbytes for p in model.parameters()) if engine is None else engine.weight_bytes,
+            sum(p.nbytes for p in model.parameters()) if engine is None else engine.token_bytes,
             statistics.median(first for first, _ in rounds),
             statistics.median((new_tokens - 1) / rest for _, rest in rounds),
             statistics.median(batch * (new_tokens - 1) / rest for _, rest in batched),
@@ -100,4 +101,4 @@ def _decode(backend: Backend, n_rows: int, new_tokens: int) -> tuple[float, floa
 def _reading_speed(engine: CpuEngine) -> float:
     started = time.perf_counter()
     engine.read_weights()
-    return engine.weight_bytes / (time.perf_counter() - started)
+    return engine.token_bytes / (time.perf_counter() - started)

@@ -20,7 +20,7 @@ examples:
   gpt2lab bench generate gpt2-xl --precision int8 int4
   gpt2lab bench generate runs/mine"""
 
-Precision = Literal["float32", "bf16", "int8", "int4"]
+Precision = Literal["float32", "bf16", "int8", "int4", "int4-fast"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def _bench(args: Arguments) -> None:
             where="new_tokens",
             fix=f"Use at most {model.config.context_length - PROMPT_TOKENS}",
         )
-    on_cpu: tuple[Precision, ...] = ("float32", "bf16", "int8", "int4")
+    on_cpu: tuple[Precision, ...] = ("float32", "bf16", "int8", "int4", "int4-fast")
     precisions = args.precision or (on_cpu if device.type == "cpu" else ("float32", "bf16"))
     console = Console()
     console.print(f"{args.model or 'gpt2, random weights'} on {device_label(device)}")
@@ -93,7 +93,7 @@ def _line(speed: "Speed") -> str:
     return (
         _row(
             speed.precision,
-            f"{speed.weight_bytes / 1e6:,.0f} MB",
+            f"{speed.token_bytes / 1e6:,.0f} MB",
             f"{speed.first_token_seconds * 1e3:,.1f} ms",
             f"{speed.tokens_per_second:,.0f}",
             f"{speed.bytes_per_second / 1e9:.1f}",

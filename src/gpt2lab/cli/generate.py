@@ -86,9 +86,9 @@ class Arguments:
     """most memory for keys and values, in MiB; samples wait for one another rather than exceed it"""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """where to compute; auto takes a GPU if there is one"""
-    precision: Literal["auto", "float32", "bf16", "int8", "int4"] = "auto"
-    """of the weights: bf16 is close to float32 and several times as fast on a CPU, int8 and int4 are faster
-    still and lose a little; auto is bf16 where that is fast; float32 computes in plain PyTorch"""
+    precision: Literal["auto", "float32", "bf16", "int8", "int4", "int4-fast"] = "auto"
+    """of the weights: bf16 is close to float32 and several times as fast on a CPU, int8, int4 and
+    int4-fast are faster still and lose a little; auto is bf16 where that is fast; float32 computes in plain PyTorch"""
     no_stream: FlagCreatePairsOff[bool] = False
     """show text only when it is complete, not as it grows"""
     no_echo: FlagCreatePairsOff[bool] = False

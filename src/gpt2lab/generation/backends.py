@@ -13,7 +13,9 @@ from gpt2lab.generation.decoder import Backend, TorchBackend
 from gpt2lab.generation.kernels.build import BuildError
 from gpt2lab.model.gpt import GPT
 
-PrecisionChoice = Literal["auto", "float32", "bf16", "int8", "int4"]
+PrecisionChoice = Literal["auto", "float32", "bf16", "int8", "int4", "int4-fast"]
+
+_QUANTISED = ("int8", "int4", "int4-fast")
 
 
 def backend_for(model: GPT, device: torch.device, precision: PrecisionChoice) -> Backend:
@@ -24,20 +26,20 @@ def backend_for(model: GPT, device: torch.device, precision: PrecisionChoice) ->
     to PyTorch in float32 and a line on standard error says why.
 
     Raises:
-        UserError: int8 or int4 where there is no CPU engine for them.
+        UserError: a quantised precision where there is no CPU engine for them.
     """
     if device.type == "cpu" and precision != "float32":
         try:
             return CpuEngine(model, "bf16" if precision == "auto" else precision)
         except BuildError as error:
-            if precision in ("int8", "int4"):
+            if precision in _QUANTISED:
                 raise UserError(
                     f"{precision} needs the CPU engine, and {error}",
                     where="precision",
                     fix="Install a C++ compiler (g++), or use --precision float32",
                 ) from error
             print(f"computing in PyTorch, several times slower: {error}", file=sys.stderr)
-    if device.type != "cpu" and precision in ("int8", "int4"):
+    if device.type != "cpu" and precision in _QUANTISED:
         raise UserError(
             f"{precision} is computed on CPUs only",
             where="precision",

@@ -2,7 +2,9 @@
 
 Precisions, in bits a weight with scales: ``bf16`` 16; ``int8`` 8.5 and ``int4`` 4.5, both in groups of 32
 weights with one scale. In ``int4`` the embedding, which is also the output matrix, is kept in 8.5: it decides
-between tokens that are nearly as likely, and errors in it are not averaged out by what follows.
+between tokens that are nearly as likely, and errors in it are not averaged out by what follows. ``int4-fast``
+reads a second output matrix, in 4.5, for every token, and of the one in 8.5 only the 64 panels of 16 tokens
+among which the first finds the best.
 
 A quantised model multiplies whole numbers when it decodes (inputs are rounded to 8 bits, with a scale for
 each group of 32) and bfloat16 numbers when it reads a prompt of 64 tokens or more. Keys and values are
@@ -26,10 +28,15 @@ from gpt2lab.generation.kernels import build
 from gpt2lab.model.config import ModelConfig
 from gpt2lab.model.gpt import GPT, Attention
 
-Precision = Literal["bf16", "int8", "int4"]
+Precision = Literal["bf16", "int8", "int4", "int4-fast"]
 
-FORMATS: dict[Precision, tuple[int, int]] = {"bf16": (0, 0), "int8": (1, 1), "int4": (2, 1)}
-"""`Format` in kernels/matrix.h: of the blocks' matrices, and of the embedding and the output matrix"""
+FORMATS: dict[Precision, tuple[int, int, bool]] = {
+    "bf16": (0, 0, False),
+    "int8": (1, 1, False),
+    "int4": (2, 1, False),
+    "int4-fast": (2, 1, True),
+}
+"""`Format` in kernels/matrix.h of the blocks' matrices, of the embedding and the output matrix; if screened"""
 _PROMPT_TOKENS = 64  # fewer are read faster the way tokens are decoded: opening all weights takes its time
 _ACTIVATIONS = ("gelu_new", "gelu", "relu", "silu")
 _MATRIX, _VECTOR, _ATTENTION_SCALE = 0, 1, 2
@@ -104,7 +111,7 @@ def _load_library(variant: build.Variant) -> ctypes.CDLL:
         raise build.BuildError(f"the CPU engine cannot be loaded: {error}") from error
     for name in ("engine_new", "cache_new"):
         getattr(library, name).restype = ctypes.c_void_p
-    for name in ("engine_weight_bytes", "cache_bytes"):
+    for name in ("engine_token_bytes", "cache_bytes"):
         getattr(library, name).restype = ctypes.c_int64
     return library
 
@@ -148,7 +155,8 @@ class CpuEngine:
         self._engine = ctypes.c_void_p(engine)
         for part in parts_of(model):
             self._set(*part)
-        self.weight_bytes: int = self._library.engine_weight_bytes(self._engine)
+        self.token_bytes: int = self._library.engine_token_bytes(self._engine)
+        """of weights, read for each token of one text"""
 
     def _set(self, kind: int, layer: int, number: int, weight: Tensor) -> None:
         on_cpu = weight.detach().to("cpu", torch.float32).contiguous()
@@ -199,7 +207,7 @@ class CpuEngine:
         return logits_NV
 
     def read_weights(self) -> None:
-        """Read all weights from memory and do nothing else: the least time a token can take."""
+        """Read as much memory as a token needs and do nothing else: the least time a token can take."""
         self._library.engine_read_weights(self._engine)
 
     def __del__(self) -> None:

@@ -86,15 +86,18 @@ struct Feed {
 
 class Engine {
 public:
-    Engine(const Shape& shape, Format format, Format head_format, int n_threads)
-        : s(shape), D(shape.n_embd / shape.n_head), format(format), head_format(head_format), team(n_threads),
-          layers(shape.n_layer) {
+    Engine(const Shape& shape, Format format, Format head_format, bool screened, int n_threads)
+        : s(shape), D(shape.n_embd / shape.n_head), format(format), head_format(head_format), screened(screened),
+          team(n_threads), layers(shape.n_layer) {
         C64 = round_up(s.n_embd, BLOCK), inner64 = round_up(s.n_inner, BLOCK), key_width = round_up(D, 32);
         const int qkv = 3 * s.n_head * round_up(D, PANEL);
         const auto bytes = [](Format format, int n_out, int n_in) { return matrix_of(format, n_out, n_in).bytes(); };
-        memory.allocate((s.tied ? 1 : 2) * bytes(head_format, s.vocab_size, s.n_embd) +
-                        s.n_layer * (bytes(format, qkv, s.n_embd) + bytes(format, s.n_embd, s.n_embd) +
-                                     bytes(format, s.n_inner, s.n_embd) + bytes(format, s.n_embd, s.n_inner)));
+        const size_t head_bytes = bytes(head_format, s.vocab_size, s.n_embd);
+        const size_t screen_bytes = screened ? bytes(INT4, s.vocab_size, s.n_embd) : 0;
+        const size_t block_bytes = s.n_layer * (bytes(format, qkv, s.n_embd) + bytes(format, s.n_embd, s.n_embd) +
+                                                bytes(format, s.n_inner, s.n_embd) + bytes(format, s.n_embd, s.n_inner));
+        memory.allocate((s.tied ? 1 : 2) * head_bytes + screen_bytes + block_bytes);
+        token_bytes = block_bytes + (screened ? screen_bytes : head_bytes);
         weights_used = memory.data;
         allow_tiles();
     }
@@ -145,25 +148,28 @@ public:
         const std::lock_guard<std::mutex> one_at_a_time(busy);
         reserve(n);
         const Matrix& w = s.tied ? embedding : head;
+        const auto write = [&](int i, int p, f32x16 y) {
+            float* to = logits + (size_t)i * s.vocab_size + p * PANEL;
+            const int in_panel = s.vocab_size - p * PANEL;
+            if (in_panel >= PANEL) store(to, y);
+            else memcpy(to, &y, in_panel * sizeof(float));
+        };
         run([&](int me) {
+            const int begin = share(w.n_panels, me), end = share(w.n_panels, me + 1);
             for (int i = share(n, me); i < share(n, me + 1); i++) {
                 memcpy(&normed[(size_t)i * C64], hidden + (size_t)i * s.n_embd, s.n_embd * sizeof(float));
-                set_inputs(narrow_in, i, &normed[(size_t)i * C64], 0, C64, w, false);
+                set_inputs(narrow_in, i, &normed[(size_t)i * C64], 0, C64, screened ? screen : w, false);
             }
             team.barrier();
-            product(w, narrow_in, n, share(w.n_panels, me), share(w.n_panels, me + 1), false, [&](int i, int p, f32x16 y) {
-                float* to = logits + (size_t)i * s.vocab_size + p * PANEL;
-                const int in_panel = s.vocab_size - p * PANEL;
-                if (in_panel >= PANEL) store(to, y);
-                else for (int v = 0; v < in_panel; v++) to[v] = y[v];
-            });
+            if (screened) screen_panels(w, n, begin, end, me, write);
+            else product(w, narrow_in, n, begin, end, false, write);
         });
     }
 
-    // Read all weights once, each member its part, and do nothing else with them.
+    // Read as much as a token needs of the weights, each member its part, and do nothing else with them.
     void read_weights() {
         team.run([&](int me) {
-            const size_t lines = memory.size / 64, begin = lines * me / team.size, end = lines * (me + 1) / team.size;
+            const size_t lines = token_bytes / 64, begin = lines * me / team.size, end = lines * (me + 1) / team.size;
             u8x64 seen[4] = {};
             for (size_t i = begin; i + 4 <= end; i += 4)
                 for (int j = 0; j < 4; j++) {
@@ -178,10 +184,12 @@ public:
     const Shape s;
     const int D;
     const Format format, head_format;  // of the blocks' matrices; of the embedding and the output matrix
+    const bool screened;               // whether `screen`, the output matrix in 4 bits, is read first
+    size_t token_bytes;                // of weights, read for each token
     Memory memory;
     Team team;
     std::vector<Layer> layers;
-    Matrix embedding, head;  // head is empty where it is tied to the embedding
+    Matrix embedding, head, screen;  // head is empty where it is tied to the embedding
     Vector<float> positions, final_gain, final_bias;
 
 private:
@@ -190,6 +198,7 @@ private:
     std::mutex busy;
     Vector<float> x, attended, inner, normed;  // [T][C64] or [T][inner64], the rest of a row 0
     Vector<bf16> queries;                      // [T][H][key width]
+    Vector<float> panel_best, rescored_from;   // [T][panels of the output matrix], [T]
     Inputs wide_in, narrow_in;
     int reserved = 0;
 
@@ -221,6 +230,7 @@ private:
         x.assign((size_t)reserved * C64, 0), attended.assign((size_t)reserved * C64, 0);
         normed.assign((size_t)reserved * C64, 0), inner.assign((size_t)reserved * inner64, 0);
         queries.assign((size_t)reserved * s.n_head * key_width, 0);
+        if (screened) panel_best.assign((size_t)reserved * screen.n_panels, 0), rescored_from.assign(reserved, 0);
         narrow_in.allocate(reserved, s.n_embd), wide_in.allocate(reserved, s.n_inner);
     }
     // Write numbers begin..end of row t of what `w` will be multiplied with.
@@ -394,6 +404,32 @@ private:
         }
         return sum_of(total);
     }
+    // Scores by the 4-bit output matrix, then those of the panels with the best of them once more by `w`, in 8 bits.
+    template <class Write>
+    void screen_panels(const Matrix& w, int n, int begin, int end, int me, Write write) {
+        static const int N_RESCORED = 64;
+        product(screen, narrow_in, n, begin, end, false, [&](int i, int p, f32x16 y) {
+            panel_best[(size_t)i * w.n_panels + p] = max_of(y);
+            write(i, p, y);
+        });
+        team.barrier();
+        for (int i = share(n, me); i < share(n, me + 1); i++) {
+            const float* best = &panel_best[(size_t)i * w.n_panels];
+            std::vector<float> ranked(best, best + w.n_panels);
+            const auto last = ranked.begin() + std::min(N_RESCORED, w.n_panels) - 1;
+            std::nth_element(ranked.begin(), last, ranked.end(), std::greater<float>());
+            rescored_from[i] = *last;
+            set_inputs(narrow_in, i, &normed[(size_t)i * C64], 0, C64, w, false);
+        }
+        team.barrier();
+        for (int i = 0; i < n; i++)
+            for (int p = begin; p < end; p++)
+                if (panel_best[(size_t)i * w.n_panels + p] >= rescored_from[i]) {
+                    f32x16 y;
+                    dot_panel<INT8, 1>(w, p, narrow_in, i, &y);
+                    write(i, p, y);
+                }
+    }
     void finish(const Feed& call, int me) {
         for (int i = share(call.n_wanted, me); i < share(call.n_wanted, me + 1); i++) {
             const float* row = &x[(size_t)call.wanted[i] * C64];
@@ -417,8 +453,8 @@ private:
 
 extern "C" {
 
-Engine* engine_new(const Shape* shape, int format, int head_format, int n_threads) {
-    try { return new Engine(*shape, (Format)format, (Format)head_format, n_threads); } catch (const std::bad_alloc&) { return nullptr; }
+Engine* engine_new(const Shape* shape, int format, int head_format, int screened, int n_threads) {
+    try { return new Engine(*shape, (Format)format, (Format)head_format, screened, n_threads); } catch (const std::bad_alloc&) { return nullptr; }
 }
 void engine_free(Engine* engine) { delete engine; }
 
@@ -429,6 +465,8 @@ int engine_set_matrix(Engine* e, int layer, int name, const float* weights) {
     const auto set = [&](Matrix& m, Format format, int n_out, int n_in, int n_heads) {
         return e->set_matrix(m, format, weights, n_out, n_in, n_heads) ? 0 : 1;
     };
+    const bool is_output = name == HEAD || (name == EMBEDDING && e->s.tied);
+    if (is_output && e->screened && set(e->screen, INT4, V, C, 0)) return 1;
     switch (name) {
         case EMBEDDING: return set(e->embedding, e->head_format, V, C, 0);
         case HEAD: return set(e->head, e->head_format, V, C, 0);
@@ -466,6 +504,6 @@ int engine_score(Engine* e, const float* hidden, int n, float* logits) {
     return 0;
 }
 void engine_read_weights(Engine* e) { e->read_weights(); }
-int64_t engine_weight_bytes(Engine* e) { return (int64_t)e->memory.size; }
+int64_t engine_token_bytes(Engine* e) { return (int64_t)e->token_bytes; }
 
 }
