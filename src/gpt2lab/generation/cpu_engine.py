@@ -36,7 +36,7 @@ FORMATS: dict[Precision, tuple[int, int, bool]] = {
     "int4": (2, 1, False),
     "int4-fast": (2, 1, True),
 }
-"""`Format` in kernels/matrix.h of the blocks' matrices, of the embedding and the output matrix; if screened"""
+"""`Format` (kernels/matrix.h) of the blocks' matrices, of embedding and output matrix; whether screened"""
 _PROMPT_TOKENS = 64  # fewer are read faster the way tokens are decoded: opening all weights takes its time
 _ACTIVATIONS = ("gelu_new", "gelu", "relu", "silu")
 _MATRIX, _VECTOR, _ATTENTION_SCALE = 0, 1, 2
