@@ -2,8 +2,8 @@
 
     python benchmarks/generation_gpu.py            # one NVIDIA GPU; pip install transformers
 
-Both engines run in this process with the same random weights in bfloat16, greedy: 128 new tokens after a prompt
-of 32, for one text and for 64 at once. Rounds alternate between the engines; a figure is the time of a
+Both engines run in this process with the same random weights in bfloat16, greedy: 128 new tokens after a
+prompt of 32, for one text and for 64 at once. Rounds alternate between the engines; a figure is the time of a
 generation less that of its first token, so neither reading the prompt nor compiling is in it. What compiling
 (Hugging Face) and capturing (ours) took at the start is printed beside.
 

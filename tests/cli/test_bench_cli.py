@@ -20,7 +20,7 @@ def tiny(tmp_path_factory):
 def test_every_precision_has_a_line_with_its_speed(tiny, capsys):
     assert bench.main(["generate", tiny, "--new-tokens", "4", "--batch", "2", "--device", "cpu"]) == 0
     out = capsys.readouterr().out
-    rows = re.findall(r"^ *(\w+) +\d+ MB +[\d.]+ ms +([\d,]+) +([\d.]+) .* ([\d,]+)  ", out, re.MULTILINE)
+    rows = re.findall(r"^ *([\w-]+) +\d+ MB +[\d.]+ ms +([\d,]+) +([\d.]+) .* ([\d,]+)  ", out, re.MULTILINE)
     assert [row[0] for row in rows] == ["float32", "bf16", "int8", "int4", "int4-fast"]
     assert all(int(speed.replace(",", "")) > 0 for _, speed, _, _ in rows)
     assert "of 2 texts together" in out
