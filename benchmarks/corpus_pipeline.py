@@ -38,8 +38,8 @@ WORD_TOKENIZERS = ("spacy-en", "spacy-xx", "nltk")
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=os.environ.get("GPT2LAB_TEST_DATA"))
-    parser.add_argument("--megabytes", type=int, default=100, help="of text")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--megabytes", type=int, default=60, help="of text")
+    parser.add_argument("--rounds", type=int, default=3, help="of both sides; 0 leaves speed out")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--memory", default="1.5GB", help="what ours may hold")
     parser.add_argument("--peer", help="the Python of an environment with datatrove")
@@ -53,8 +53,9 @@ def main() -> int:
     if not options.data:
         parser.error("--data is needed, or GPT2LAB_TEST_DATA")
     result: dict[str, object] = {"machine": machine(), "workers": options.workers}
-    with tempfile.TemporaryDirectory() as folder:
-        result["speed"] = compare(options, Path(folder))
+    if options.rounds:
+        with tempfile.TemporaryDirectory() as folder:
+            result["speed"] = compare(options, Path(folder))
     if options.memory_plot:
         result["memory"] = rows = [memory_at(options, size) for size in options.memory_sizes]
         draw_memory(rows, options.memory, options.memory_plot)
@@ -120,7 +121,10 @@ def compare(options: argparse.Namespace, folder: Path) -> dict[str, object]:
         for side, run in sides.items():
             runs[side].append(run(folder / f"{side}-{number}"))
             print(f"{side}, round {number + 1}: {runs[side][-1]}", file=sys.stderr, flush=True)
-    seconds = {side: statistics.median(run["seconds"] for run in rows) for side, rows in runs.items()}
+    seconds, used = (
+        {side: statistics.median(run[kind] for run in rows) for side, rows in runs.items()}
+        for kind in ("seconds", "cpu_seconds")
+    )
     result: dict[str, object] = {
         "text_mb": round(size, 1),
         "seconds": seconds,
@@ -132,6 +136,7 @@ def compare(options: argparse.Namespace, folder: Path) -> dict[str, object]:
         result |= {
             "word_tokenizer": word_tokenizer,
             "ratio": round(seconds["datatrove"] / seconds["gpt2lab"], 2),
+            "ratio of processor time": round(used["datatrove"] / used["gpt2lab"], 2),
         }
     return result
 
@@ -144,42 +149,42 @@ def stage_speeds(runs: list[dict[str, object]], size: float) -> dict[str, float]
 
 
 def build(options: argparse.Namespace, sources: Path, out: Path) -> dict[str, object]:
-    """Ours: seconds in all and by stage (those of its tasks, shared by the workers), and most memory."""
+    """Ours: what `watched` says, seconds by stage (those of its tasks, shared by the workers), and counts."""
     command = [sys.executable, "-m", "gpt2lab", "corpus", "build", "webtext", str(sources), "--out", str(out)]
     command += ["--workers", str(options.workers), "--memory", options.memory]
     command += ["--shards.tokenizer", str(options.data / "tokenizer" / "gpt2")]
     if not options.language_model and options.peer:
         command.append("--language.no-english-only")  # then the other side does without it as well
-    seconds, peak = watched(command)
+    facts = watched(command)
     stages: dict[str, float] = {}
     for line in (out / "stages" / "log.jsonl").read_text().splitlines():
         row = json.loads(line)
         stages[row["stage"]] = stages.get(row["stage"], 0) + row["seconds"] / options.workers
     manifest = json.loads((out / "manifest.json").read_text())
     return {
-        "seconds": seconds,
+        **facts,
         "stages": stages,
-        "peak_mb": round(peak / 1e6),
         "documents": manifest["funnel"][-1]["documents"],
         "tokens": sum(split["tokens"] for split in manifest["splits"].values()),
     }
 
 
-def watched(command: list[str]) -> tuple[float, int]:
-    """Run a command; returns its seconds and the most bytes that all its processes held together.
+def watched(command: list[str]) -> dict[str, float]:
+    """Run a command; its seconds, those of processors, and the most megabytes that all its processes held.
 
-    Pages that several processes share are counted for each of them, so this is rather too much.
+    Pages that several processes share are counted for each of them, so that is rather too much.
     """
     started = time.monotonic()
     process = subprocess.Popen(
         command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
-    peak = 0
+    held, used = [0], [0]
 
     def watch() -> None:
-        nonlocal peak
         while process.poll() is None:
-            peak = max(peak, tree_bytes(process.pid))
+            n_bytes, ticks = tree_facts(process.pid)
+            held.append(n_bytes)
+            used.append(ticks)
             time.sleep(0.05)
 
     watcher = threading.Thread(target=watch)
@@ -188,18 +193,27 @@ def watched(command: list[str]) -> tuple[float, int]:
     watcher.join()
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)}\nexit code {process.returncode}\n{errors.decode()}")
-    return time.monotonic() - started, peak
+    return {
+        "seconds": time.monotonic() - started,
+        "cpu_seconds": max(used) / os.sysconf("SC_CLK_TCK"),
+        "peak_mb": round(max(held) / 1e6),
+    }
 
 
-def tree_bytes(pid: int) -> int:
-    """Memory resident in a process and in all that it started (Linux)."""
+def tree_facts(pid: int) -> tuple[int, int]:
+    """Memory resident in a process and all that it started, and the clock ticks that they ran for (Linux)."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except (FileNotFoundError, ProcessLookupError):
-        return 0
-    own = next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS")), 0)
-    return own + sum(tree_bytes(int(child)) for child in children)
+        return 0, 0
+    held = next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS")), 0)
+    used = sum(map(int, fields[11:15]))  # its own, and those of children that have ended
+    for child in children:
+        more, ticks = tree_facts(int(child))
+        held, used = held + more, used + ticks
+    return held, used
 
 
 def memory_at(options: argparse.Namespace, megabytes: int) -> dict[str, object]:
@@ -245,7 +259,7 @@ def fastest_word_tokenizer(peer: str, sources: Path) -> str:
 def build_with_peer(
     options: argparse.Namespace, sources: Path, out: Path, word_tokenizer: str
 ) -> dict[str, object]:
-    """datatrove's side: seconds in all and by stage."""
+    """datatrove's side: what `watched` says, seconds by stage, and tokens."""
     vocabulary = out.parent / "vocabulary"
     if not vocabulary.exists():
         from gpt2lab.tokenizer import load_tokenizer
@@ -255,9 +269,8 @@ def build_with_peer(
     if options.language_model:
         command += ["--language-model", str(options.language_model)]
     command += ["--as-peer", str(sources), str(out), word_tokenizer, str(vocabulary / "tokenizer.json")]
-    seconds, peak = watched(command)
-    report = json.loads((out / "report.json").read_text())
-    return {"seconds": seconds, "peak_mb": round(peak / 1e6), **report}
+    facts = watched(command)
+    return {**facts, **json.loads((out / "report.json").read_text())}
 
 
 def run_datatrove(

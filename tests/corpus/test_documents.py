@@ -61,7 +61,7 @@ def test_half_a_surrogate_pair_becomes_the_replacement_character(tmp_path: Path)
         ("a.txt.gz", b"plain text", "damaged or cut short", "a.txt.gz"),
         ("a.jsonl.xz", lzma.compress(b'{"text": "x"}')[:-10], "damaged or cut short", "a.jsonl.xz"),
         ("a.jsonl.xz", b"junk", "damaged or cut short", "a.jsonl.xz"),
-        ("a.parquet", b"PAR1", "not a kind of file", "a.parquet"),
+        ("a.parquet", b"PAR1", "this Parquet file cannot be read: ", "a.parquet"),
         ("noending", b"text", "no ending", "noending"),
     ],
 )

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gpt2lab.corpus.language import _load_model, english, identify, language_shares
+from gpt2lab.corpus.language import _load_model, _pieces, english, identify_each, language_shares
 
 py3langid = pytest.importorskip("py3langid")
 
@@ -48,13 +48,13 @@ def recall(texts: list[str], size: int, at_most: int) -> float:
 @example("ALL HUMAN BEINGS ARE BORN FREE")
 @example("e\u0301te\u0301 \ud800 \U0001f600")
 def test_the_answer_is_that_of_py3langid(text: str) -> None:
-    answer = identify(text)
+    (answer,) = identify_each([text])
     assert answer in (py3langid.classify(text)[0], "zxx")
 
 
 def test_the_answer_is_that_of_py3langid_in_every_language(declaration: dict[str, str]) -> None:
     pieces = [piece for text in declaration.values() for piece in list(cut(text, 700))[:2]]
-    assert [identify(piece) for piece in pieces] == [py3langid.classify(piece)[0] for piece in pieces]
+    assert identify_each(pieces) == [py3langid.classify(piece)[0] for piece in pieces]
 
 
 def test_all_places_at_once_find_the_ngrams_that_a_walk_finds(declaration: dict[str, str]) -> None:
@@ -62,7 +62,8 @@ def test_all_places_at_once_find_the_ngrams_that_a_walk_finds(declaration: dict[
     for text in declaration.values():
         data = text[:3000].encode()
         walked = py3langid.langid.visit_counts(walker.tk_nextmove, walker._rowbase, walker.tk_output, data)
-        assert Counter(_load_model().ngrams_of(data).tolist()) == (walked or {})
+        found = _load_model().ngrams_of(data)
+        assert Counter(found[found >= 0].tolist()) == (walked or {})
 
 
 @pytest.mark.parametrize("size", [200, 500, 1000, 2000])
@@ -103,6 +104,13 @@ def test_a_text_in_two_languages_goes_by_the_larger_part() -> None:
     assert list(shares) == ["en", "fr"]
     assert shares["en"] == pytest.approx(2 / 3, abs=0.1)
     assert sum(shares.values()) == pytest.approx(1)
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=12))
+def test_the_verdict_is_that_of_all_pieces(are_english: list[bool]) -> None:
+    text = "".join((ENGLISH if is_english else FRENCH).ljust(100) * 2 for is_english in are_english)
+    judged = [identify_each([piece]) == ["en"] for piece in _pieces(text)]
+    assert (english(text) is None) == (2 * sum(judged) >= len(judged))
 
 
 def test_what_holds_no_english_words_is_not_english() -> None:

@@ -71,6 +71,12 @@ def _many(seed, n=60):
     return [Document(f"{source.randrange(10**6):06}-{index}", text, "") for index, text in enumerate(texts)]
 
 
+def edges_of(out):
+    """Every pair that was found near-duplicate, by the documents' numbers."""
+    files = sorted((out / "stages" / "pairs").glob("*.parquet"))
+    return [row for file in files for row in read_rows(file, ["first", "second"])]
+
+
 @pytest.mark.parametrize("partition_documents", [50_000, 7])
 def test_the_same_documents_survive_as_in_memory(deduplicate, partition_documents):
     documents = _many(1)
@@ -111,7 +117,7 @@ def test_chains_are_reported_and_the_lowest_id_survives(deduplicate):
     assert near["group_sizes"] == {"4": 1}
 
 
-def test_published_near_duplicates(deduplicate, test_data):
+def test_published_near_duplicates(deduplicate, test_data, tmp_path):
     folder = test_data / "web" / "neardup_minhash"
     for size in (100, 1000, 2500):
         lines = (folder / f"articles_{size}.train").read_text(encoding="utf-8").splitlines()
@@ -123,9 +129,12 @@ def test_published_near_duplicates(deduplicate, test_data):
         alike = [frozenset(pair) for pair in truth if _similarity(*(texts[i] for i in pair)) >= 0.9]
         assert sum(pair in found for pair in alike) >= 0.99 * len(alike)
         assert all(_similarity(*(texts[i] for i in pair)) >= 0.5 for pair in found if len(pair) == 2)
+        edges = edges_of(tmp_path / f"articles-{size}")
+        assert edges
+        assert all(_similarity(documents[a].text, documents[b].text) >= 0.5 for a, b in edges)
 
 
-def test_planted_edits_of_books(deduplicate, test_data):
+def test_planted_edits_of_books(deduplicate, test_data, tmp_path):
     """Pieces of books, and copies with some of their words changed; the truth is the exact similarity."""
     source = random.Random(7)
     books = read_documents([test_data / "text" / "books" / "books-16.jsonl.xz"])
@@ -156,6 +165,9 @@ def test_planted_edits_of_books(deduplicate, test_data):
             continue  # a piece like another piece: books quote
         assert similarity_of[identity] >= 0.5
     assert near["least_similarity"] >= 0.5 or near["chained"]
+    edges = edges_of(tmp_path / "out")
+    assert len(edges) >= len(alike)
+    assert all(_similarity(documents[a].text, documents[b].text) >= 0.5 for a, b in edges)
 
 
 def test_the_store_forgets_and_reads_again(tmp_path):

@@ -7,8 +7,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt2lab.corpus.decontaminate import cut_contaminated, drop_contaminated, shared_stretches
-from gpt2lab.corpus.documents import Document, Dropped
+from gpt2lab.corpus.decontaminate import shared_stretches
 from gpt2lab.corpus.ngram_index import NgramIndex
 from gpt2lab.corpus.ngrams import words
 from gpt2lab.corpus.overlap import (
@@ -108,21 +107,6 @@ def test_a_few_shared_words_are_chance() -> None:
     short = " ".join(QUOTED.split()[:12]) + " but not this time."
     assert shared_stretches(short, INDEX) == []
     assert shared_stretches(short, INDEX, min_words=12) == [(0, len(" ".join(QUOTED.split()[:12])))]
-
-
-def test_contaminated_documents_are_dropped_or_cut() -> None:
-    document = Document("1", f"Before it. {QUOTED} After it.", "s")
-    clean = Document("2", "Nothing of the kind stands in here, as far as one can see.", "s")
-    assert drop_contaminated(document, INDEX) == Dropped("1", document.text, "contaminated")
-    assert drop_contaminated(clean, INDEX) is clean
-    assert list(cut_contaminated(document, INDEX)) == [
-        Dropped("1", QUOTED[:-1], "contaminated"),
-        Document("1", "Before it. . After it.", "s"),
-    ]
-    assert list(cut_contaminated(clean, INDEX)) == [clean]
-    assert list(cut_contaminated(Document("3", QUOTED[:-1], "s"), INDEX)) == [
-        Dropped("3", QUOTED[:-1], "contaminated")
-    ]
 
 
 @given(st.lists(st.sampled_from("abc"), max_size=60), st.lists(st.sampled_from("abc"), max_size=30))

@@ -2,8 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt2lab.corpus.documents import Document
-from gpt2lab.corpus.personal_data import mask_document, mask_personal_data
+from gpt2lab.corpus.personal_data import mask_personal_data
 
 
 @pytest.mark.parametrize(
@@ -46,7 +45,3 @@ def test_long_runs_take_no_long_time() -> None:
         "+1 " * 100_000,
     ):
         mask_personal_data("@ " + run)
-
-
-def test_a_document_keeps_its_id() -> None:
-    assert mask_document(Document("1", "a@b.org", "s")) == Document("1", "name@example.com", "s")

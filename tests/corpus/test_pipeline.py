@@ -4,6 +4,7 @@ import gzip
 import importlib.util
 import json
 import random
+import shutil
 import signal
 import time
 from collections import Counter
@@ -132,7 +133,7 @@ def test_the_manifest_leads_from_source_to_shard(recipe, sources, tmp_path):
 
 def test_documents_that_quote_an_evaluation_set_are_dropped(recipe, sources, tmp_path):
     quoted = " ".join((sources / "07.txt").read_text().split()[5:40])
-    (tmp_path / "evaluation.jsonl").write_text(json.dumps({"text": f"Before. {quoted} After."}) + "\n")
+    (tmp_path / "evaluation.jsonl").write_text(json.dumps({"asked": [f"Before. {quoted} After."]}) + "\n")
     own = replace(recipe.decontaminate, against=(str(tmp_path / "evaluation.jsonl"),), min_words=30)
     manifest = build(replace(recipe, decontaminate=own), sources, tmp_path / "out")
     assert ("contaminated", "07.txt") in dropped(tmp_path / "out")
@@ -267,6 +268,21 @@ def test_nothing_left_is_an_error_that_says_where_to_look(recipe, tmp_path):
     with pytest.raises(UserError, match="fell into the 'val' split"):
         build(recipe, tmp_path / "sources", tmp_path / "out")
     assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_a_disk_that_is_too_small_is_said_before_anything_is_written(recipe, sources, tmp_path, monkeypatch):
+    def with_free(n_bytes):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, n_bytes))
+
+    with_free(10_000)
+    with pytest.raises(UserError, match="this corpus needs 0 MB and the disk has 0 MB free"):
+        build(recipe, sources, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    with_free(10**9)
+    build(recipe, sources, tmp_path / "out")
+    written = sum(file.stat().st_size for file in (tmp_path / "out" / "stages").rglob("*") if file.is_file())
+    with_free(2 * sum(file.stat().st_size for file in sources.iterdir()) - written)
+    build(recipe, sources, tmp_path / "out")  # what is there already needs no more space
 
 
 def test_one_builder_at_a_time(recipe, sources, tmp_path):

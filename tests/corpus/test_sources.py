@@ -1,5 +1,7 @@
 """Every kind of source file becomes documents, and what cannot be read a reason."""
 
+import tracemalloc
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -54,9 +56,48 @@ def test_texts(read, tmp_path):
     where = str(tmp_path / "d.jsonl:2")
     assert dropped == [
         ("b.txt", "read", "blank"),
-        ("c.txt", "read", "too_large"),
+        (str(tmp_path / "c.txt"), "read", "too_large"),
         (where, "read", "unreadable"),
     ]
+
+
+def test_lines_that_are_too_long(read, tmp_path):
+    lines = ['{"text": "%s"}' % ("x" * size) for size in (1000, 1001, 5000)] + ['{"text": "y"}']
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    kept, dropped, _ = read(tmp_path / "a.jsonl")
+    assert [(identity, len(text)) for identity, text, _ in kept] == [("a.jsonl:1", 1000), ("a.jsonl:4", 1)]
+    assert dropped == [
+        ("a.jsonl:2", "read", "too_large"),
+        (str(tmp_path / "a.jsonl:3"), "read", "too_large"),
+    ]
+
+
+@pytest.mark.slow
+def test_a_gigabyte_of_one_tag_in_every_kind_of_file(read, tmp_path):
+    """Nothing of that size is ever held, and what stands beside it is read."""
+    zstd = pytest.importorskip("backports.zstd")
+    tag, size = b"<div " + b"a" * 995, 10**9
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n"
+    kind = b"WARC/1.0\r\nWARC-Type: response\r\n"
+    record = kind + b"WARC-Target-URI: http://%b.example/\r\nContent-Length: %d\r\n\r\n"
+    page = b"<html><body><article><p>" + b"There was nobody on the road that led to the house. " * 4
+    small = record % (b"small", len(head) + len(page)) + head + page + b"\r\n\r\n"
+    starts = {"a.html.zst": b"", "b.txt.zst": b"", "c.jsonl.zst": b'{"text": "'}
+    starts["d.warc.zst"] = record % (b"large", len(head) + size) + head
+    for name, start in starts.items():
+        with zstd.ZstdFile(tmp_path / name, "wb", level=-5) as file:
+            file.write(start)
+            for _ in range(size // 10**6):
+                file.write(tag * 1000)
+    with (tmp_path / "d.warc.zst").open("ab") as file:
+        file.write(zstd.compress(b"\r\n\r\n") + zstd.compress(small))
+    tracemalloc.start()
+    kept, dropped, _ = read(*sorted(tmp_path.glob("*.zst")))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [identity for identity, _, _ in kept] == ["http://small.example/"], dropped
+    assert [reason for _, _, reason in dropped] == ["too_large"] * 4
+    assert peak < 30_000_000
 
 
 def test_pages(read, tmp_path):

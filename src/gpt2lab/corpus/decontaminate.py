@@ -1,16 +1,12 @@
-"""Training text that quotes an evaluation set: found by shared word n-grams, dropped or cut out.
+"""Training text that quotes an evaluation set, found by shared word n-grams.
 
 One shared 8-gram is no sign of copying ("at the end of the day it is not" is in every book), so what counts
 is a stretch of words all of which lie in shared n-grams. Thirteen words is the length that GPT-3 took for
 copying (Brown et al. 2020, appendix C). GPT-2 left its training text as it was and only reported the overlap.
 """
 
-from collections.abc import Iterator
-from dataclasses import replace
-
 import numpy as np
 
-from gpt2lab.corpus.documents import Document, Dropped, is_blank
 from gpt2lab.corpus.ngram_index import NgramIndex
 from gpt2lab.corpus.ngrams import locate_words, ngram_hashes
 from gpt2lab.corpus.overlap import PAPER_N
@@ -41,29 +37,3 @@ def shared_stretches(
     last = first[np.append(breaks, len(first) - 1)] + n - 1
     long_enough = last - begin + 1 >= min_words
     return list(zip(starts[begin[long_enough]].tolist(), ends[last[long_enough]].tolist(), strict=True))
-
-
-def drop_contaminated(
-    document: Document, index: NgramIndex, *, n: int = PAPER_N, min_words: int = MIN_WORDS
-) -> Document | Dropped:
-    """The document, or itself dropped as ``contaminated`` if it holds one shared stretch."""
-    if shared_stretches(document.text, index, n=n, min_words=min_words):
-        return Dropped(document.id, document.text, "contaminated")
-    return document
-
-
-def cut_contaminated(
-    document: Document, index: NgramIndex, *, n: int = PAPER_N, min_words: int = MIN_WORDS
-) -> Iterator[Document | Dropped]:
-    """Yield the shared stretches, each dropped as ``contaminated``, and then the document without them.
-
-    A document that was nothing else does not come back.
-    """
-    kept, position = [], 0
-    for start, end in shared_stretches(document.text, index, n=n, min_words=min_words):
-        yield Dropped(document.id, document.text[start:end], "contaminated")
-        kept.append(document.text[position:start])
-        position = end
-    text = "".join([*kept, document.text[position:]])
-    if not is_blank(text):
-        yield replace(document, text=text)

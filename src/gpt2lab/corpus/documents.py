@@ -1,13 +1,15 @@
-"""Documents: what a corpus is made of, and how they are read from text and JSON-lines files.
+"""Documents: what a corpus is made of, and how they are read from text, JSON-lines and Parquet files.
 
 A file ending in ``.txt`` or ``.md`` is one document; every line of a ``.jsonl`` file is one, with the
 field ``text`` and, if it likes, ``id`` and ``url``. Each may be compressed with gzip (``.gz``), xz (``.xz``)
-or zstd (``.zst``). A folder stands for all such files below it.
+or zstd (``.zst``). A row of a ``.parquet`` file is a document too (`parquet_texts`). A folder stands for all
+such files below it.
 """
 
 import gzip
 import json
 import lzma
+import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -18,11 +20,13 @@ from typing import IO, Any
 from gpt2lab.base.errors import UserError
 from gpt2lab.base.extras import import_extra
 from gpt2lab.base.files import atomic_file, decode_utf8
-from gpt2lab.corpus.open_files import DamagedFile, open_zstd
+from gpt2lab.corpus.open_files import DamagedFile, lines_of, open_zstd
+from gpt2lab.corpus.parquet_texts import PARQUET_SUFFIX, read_parquet
 
 TEXT_SUFFIXES = (".txt", ".md")
 LINES_SUFFIX = ".jsonl"
 COMPRESSED_SUFFIXES = (".gz", ".xz", ".zst")
+_LINE_BYTES_A_TEXT_BYTE = 4  # JSON may spell two bytes with six, and has other fields
 
 
 @dataclass(frozen=True)
@@ -114,12 +118,15 @@ def _packed(file: IO[bytes], suffix: str) -> AbstractContextManager[Any]:
 def known_kinds() -> str:
     """The endings of files that `read_documents` reads, in words."""
     kinds = ", ".join([*TEXT_SUFFIXES, LINES_SUFFIX])
-    return f"{kinds} (each also with {', '.join(COMPRESSED_SUFFIXES[:-1])} or {COMPRESSED_SUFFIXES[-1]})"
+    packed = f"{', '.join(COMPRESSED_SUFFIXES[:-1])} or {COMPRESSED_SUFFIXES[-1]}"
+    return f"{kinds} (each also with {packed}), {PARQUET_SUFFIX}"
 
 
 def known_kind(file: Path) -> str | None:
     """The suffix that says how to read `file`, compression apart; None if it is not one we read."""
     name = file.name.lower()
+    if name.endswith(PARQUET_SUFFIX):
+        return PARQUET_SUFFIX
     for suffix in COMPRESSED_SUFFIXES:
         name = name.removesuffix(suffix)
     return next((kind for kind in (*TEXT_SUFFIXES, LINES_SUFFIX) if name.endswith(kind)), None)
@@ -154,7 +161,11 @@ def files_below(path: Path, kind_of: Callable[[Path], str | None], kinds: str) -
         yield path, path.name
 
 
-def read_records(file: Path, name: str) -> Iterator[Document | UserError]:
+class TooLargeError(UserError):
+    """A document that is longer than its reader may hold."""
+
+
+def read_records(file: Path, name: str, max_bytes: int | None = None) -> Iterator[Document | UserError]:
     """The documents of one file, and in the place of each that cannot be read the error that says why.
 
     After a damaged place in a compressed file nothing more comes.
@@ -162,14 +173,19 @@ def read_records(file: Path, name: str) -> Iterator[Document | UserError]:
     Args:
         file: of a known kind.
         name: the id of its document, or the beginning of its documents' ids.
+        max_bytes: no text much longer is read into memory: in its place comes a `TooLargeError`.
     """
+    if known_kind(file) == PARQUET_SUFFIX:
+        yield from _read_rows(file, name)
+        return
     try:
         with _opened(file) as stream:
             if known_kind(file) == LINES_SUFFIX:
-                for number, line in enumerate(stream, 1):
+                longest = sys.maxsize if max_bytes is None else max_bytes * _LINE_BYTES_A_TEXT_BYTE
+                for number, line in enumerate(lines_of(stream, longest), 1):
                     yield from _read_line(line, f"{name}:{number}", f"{file}:{number}")
             else:
-                yield _read_text(stream.read(), name, str(file))
+                yield _read_text(stream, name, str(file), max_bytes)
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, DamagedFile) as error:
         yield UserError(
             f"the compressed file is damaged or cut short: {error}",
@@ -178,6 +194,15 @@ def read_records(file: Path, name: str) -> Iterator[Document | UserError]:
         )
     except PermissionError:
         yield UserError("no permission to read this", where=file, fix="Check who may read it")
+
+
+def _read_rows(file: Path, name: str) -> Iterator[Document | UserError]:
+    for number, row in enumerate(read_parquet(file), 1):
+        if isinstance(row, UserError):
+            yield row
+        else:
+            identity, text, url = row
+            yield Document(identity or f"{name}:{number}", text, url or f"{file}:{number}")
 
 
 def _opened(file: Path) -> AbstractContextManager[Any]:
@@ -190,15 +215,25 @@ def _opened(file: Path) -> AbstractContextManager[Any]:
     return opened
 
 
-def _read_text(data: bytes, name: str, where: str) -> Document | UserError:
+def _read_text(stream: Any, name: str, where: str, max_bytes: int | None) -> Document | UserError:
+    data: bytes = stream.read() if max_bytes is None else stream.read(max_bytes + 1)
+    if max_bytes is not None and len(data) > max_bytes:
+        return _too_large(where)
     try:
         return Document(name, decode_utf8(data, where).removeprefix("\ufeff"), where)
     except UserError as error:
         return error
 
 
-def _read_line(line: bytes, name: str, where: str) -> Iterator[Document | UserError]:
-    """The document in a line of a JSON-lines file; nothing for a blank line."""
+def _too_large(where: str) -> TooLargeError:
+    return TooLargeError("this is larger than a document may be", where=where, fix="Cut it into several")
+
+
+def _read_line(line: bytes | None, name: str, where: str) -> Iterator[Document | UserError]:
+    """The document in a line of a JSON-lines file; nothing for a blank line; None is one that is too long."""
+    if line is None:
+        yield _too_large(where)
+        return
     try:
         decoded = decode_utf8(line, where).removeprefix("\ufeff").strip()
         if decoded:

@@ -9,7 +9,6 @@ from gpt2lab.corpus.stage import Counts
 
 READ_STEPS = ("read", "extract")
 FILTER_STEPS = ("clean", "language", "quality", "personal_data")
-DUPLICATE_REASONS = ("exact_duplicate", "near_duplicate")
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,8 @@ from gpt2lab.corpus.partitions import read_partition, runs_of_equals
 from gpt2lab.corpus.stage import Call, Counts
 from gpt2lab.corpus.stage_files import read_kept
 
+_REMEMBERED = 4  # libraries, the models of earlier stages and tables take the rest of what a process may hold
+
 BUCKET = pa.schema([("members", pa.list_(pa.int64()))])
 """Numbers of documents that share a band, rising."""
 
@@ -88,7 +90,7 @@ def find_pairs(call: Call) -> Counts:
     buckets = [members for (members,) in read_rows(call.inputs[0], ["members"])]
     numbers = sorted({member for members in buckets for member in members})
     place = {number: index for index, number in enumerate(numbers)}
-    store = ShingleStore(call.inputs[1::2], call.inputs[2::2], set(numbers), call.memory // 3)
+    store = ShingleStore(call.inputs[1::2], call.inputs[2::2], set(numbers), call.memory)
     compare = Comparisons(lambda index: store[numbers[index]], call.parameters["threshold"])
     groups = Groups(len(numbers))
     with RowWriter(call.outputs[0], PAIR) as writer:
@@ -126,7 +128,7 @@ def settle_groups(call: Call) -> Counts:
     for index, number in enumerate(members):
         grouped.setdefault(groups.find(index), []).append((ids[number], number))
     duplicates: list[tuple[int, str, float]] = []
-    store = ShingleStore(facts, sets, set(members), call.memory // 3)
+    store = ShingleStore(facts, sets, set(members), call.memory)
     for group in grouped.values():
         survivor, first = min(group)
         others = sorted(number for _, number in group if number != first)
@@ -151,11 +153,11 @@ class ShingleStore:
         facts: first outputs of the stage ``shingles``.
         sets: second outputs, of the same tasks.
         numbers: the documents that will be asked for.
-        memory: bytes to remember.
+        memory: bytes that the whole process may hold; a quarter of them is for remembered sets.
     """
 
     def __init__(self, facts: Sequence[Path], sets: Sequence[Path], numbers: set[int], memory: int) -> None:
-        self._memory = memory
+        self._memory = memory // _REMEMBERED
         self._held = 0
         self._recent: OrderedDict[int, Hashes] = OrderedDict()
         self._places: dict[int, tuple[int, int, int]] = {}

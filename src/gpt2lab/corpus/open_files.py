@@ -104,10 +104,15 @@ def read_lines(source: str | Path) -> Iterator[bytes | None]:
         DamagedFile: it cannot be unpacked any further.
     """
     with open_unpacked(source) as stream:
-        while line := stream.readline(LONGEST_LINE):
-            if len(line) < LONGEST_LINE or line.endswith(b"\n"):
-                yield line.rstrip(b"\r\n")
-                continue
-            while len(line) == LONGEST_LINE and not line.endswith(b"\n"):
-                line = stream.readline(LONGEST_LINE)
-            yield None
+        yield from lines_of(stream, LONGEST_LINE)
+
+
+def lines_of(stream: Any, longest: int) -> Iterator[bytes | None]:
+    """The lines of a binary stream without their ends; None in the place of one of `longest` bytes."""
+    while line := stream.readline(longest):
+        if len(line) < longest or line.endswith(b"\n"):
+            yield line.rstrip(b"\r\n")
+            continue
+        while len(line) == longest and not line.endswith(b"\n"):
+            line = stream.readline(longest)
+        yield None

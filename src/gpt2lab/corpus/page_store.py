@@ -85,11 +85,6 @@ class PageStore:
         self._finish_file()
         self._lock.close()
 
-    @property
-    def n_done(self) -> int:
-        """How many links had their record when the store was opened."""
-        return len(self._done)
-
     def __contains__(self, url: str) -> bool:
         """Whether a link had its record when the store was opened."""
         key = np.uint64(_short_key(url))

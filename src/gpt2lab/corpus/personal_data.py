@@ -10,9 +10,6 @@ import ipaddress
 import re
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
-
-from gpt2lab.corpus.documents import Document
 
 _EMAIL = re.compile(
     r"(?<![\w.%+-])[\w.%+-]{1,64}+(?:@| ?[(\[]at[)\]] ?)(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![\w-])"
@@ -57,11 +54,6 @@ def mask_personal_data(text: str) -> tuple[str, Counter[str]]:
     if b"000 000" in shape or b") 000" in shape or b")000" in shape or b"+0" in shape:
         text = _PHONE.sub(counted("phone", lambda _: "555-0100"), text)
     return text, +counts
-
-
-def mask_document(document: Document) -> Document:
-    """`document` with personal data replaced."""
-    return replace(document, text=mask_personal_data(document.text)[0])
 
 
 def _without_address(found: str) -> str:

@@ -27,20 +27,31 @@ from typing import Any
 
 import gpt2lab
 from gpt2lab.base.errors import UserError
-from gpt2lab.base.files import atomic_folder, make_folder, remove_leftovers, write_json
+from gpt2lab.base.files import atomic_folder, make_folder, remove_leftovers, require_free_space, write_json
 from gpt2lab.base.progress import Progress
 from gpt2lab.base.toml_table import as_table
 from gpt2lab.checkpoint.named_tokenizer import load_tokenizer_of
 from gpt2lab.corpus import near_duplicates
 from gpt2lab.corpus.build import TOKENIZER_FOLDER
-from gpt2lab.corpus.documents import files_below, known_kind, known_kinds
+from gpt2lab.corpus.evaluation_files import find_evaluation_files
 from gpt2lab.corpus.exact_duplicates import exact_duplicates
 from gpt2lab.corpus.filters import filter_file
 from gpt2lab.corpus.fingerprints import PARTITION_DOCUMENTS, fingerprint_file
 from gpt2lab.corpus.funnel import add_counts, as_json, funnel_rows
+from gpt2lab.corpus.page_files import page_kind
 from gpt2lab.corpus.recipe import CorpusRecipe, save_corpus_recipe
 from gpt2lab.corpus.sources import PYTHON_DOCS, find_files, read_file
-from gpt2lab.corpus.stage import Counts, Done, FileFacts, Stage, Task, Workshop, file_facts, run_stage
+from gpt2lab.corpus.stage import (
+    STAGES_FOLDER,
+    Counts,
+    Done,
+    FileFacts,
+    Stage,
+    Task,
+    Workshop,
+    file_facts,
+    run_stage,
+)
 from gpt2lab.corpus.stage_files import KEPT_AND_DROPPED
 from gpt2lab.corpus.token_files import shard_tasks, write_shard_file, write_tokens
 from gpt2lab.corpus.verdicts import drop_contaminated_documents, drop_duplicates
@@ -51,6 +62,7 @@ from gpt2lab.tokenizer import Tokenizer
 
 SHARDS_FOLDER, RECIPE_NAME, MANIFEST_NAME = "shards", "corpus.toml", "manifest.json"
 FORMAT_VERSION = 1
+_SPACE_FOR_TEXT, _SPACE_FOR_PAGES = 2, 0.2  # bytes of all stages for a byte of sources; more if it is packed
 
 
 def build_corpus(
@@ -69,19 +81,21 @@ def build_corpus(
         What `manifest.json` holds.
 
     Raises:
-        UserError: a source is missing; `out` holds something else, or is being built by someone else; no
-            document is left, or none in one of the splits; the disk is full.
+        UserError: a source or an evaluation set is missing; `out` holds something else, or is being built by
+            someone else; no document is left, or none in one of the splits; the disk is full or too small.
     """
     _require_ours(out)
     out = out.absolute()  # machines of a cluster have working directories of their own
     groups = _find_sources(recipe, [source.absolute() for source in sources])
+    evaluation = find_evaluation_files([Path(path).absolute() for path in recipe.decontaminate.against])
+    _require_space(out, groups)
     tokenizer = load_tokenizer_of(recipe.shards.tokenizer)
     make_folder(out)
     with _only_builder(out):
         remove_leftovers(out)
         save_corpus_recipe(recipe, out / RECIPE_NAME)
         names = [str(source) for source in sources] or [PYTHON_DOCS]
-        return _Build(recipe, names, groups, tokenizer, Workshop(out, runner, memory)).run()
+        return _Build(recipe, names, groups, evaluation, tokenizer, Workshop(out, runner, memory)).run()
 
 
 SourceGroups = list[list[tuple[Path, str]]]
@@ -95,13 +109,14 @@ class _Build:
         recipe: CorpusRecipe,
         sources: list[str],
         groups: SourceGroups,
+        evaluation: list[Path],
         tokenizer: Tokenizer,
         workshop: Workshop,
     ) -> None:
         self.recipe = recipe
         self.sources = sources
         self.groups = groups
-        self.evaluation = _evaluation_files(recipe)
+        self.evaluation = evaluation
         self.tokenizer = tokenizer
         self.out = workshop.folder
         self.workshop = workshop
@@ -281,11 +296,6 @@ def _find_sources(recipe: CorpusRecipe, sources: Sequence[Path]) -> SourceGroups
     return []
 
 
-def _evaluation_files(recipe: CorpusRecipe) -> list[Path]:
-    folders = [Path(path).absolute() for path in recipe.decontaminate.against]
-    return [file for folder in folders for file, _ in files_below(folder, known_kind, known_kinds())]
-
-
 def _total(done: list[Done]) -> Counts:
     return add_counts(one.counts for one in done)
 
@@ -342,6 +352,14 @@ def _require_ours(out: Path) -> None:
             where=out,
             fix="Name a folder that does not exist yet, or one that `gpt2lab corpus build` made",
         )
+
+
+def _require_space(out: Path, groups: SourceGroups) -> None:
+    """Refuse sources whose stages cannot fit: they take twice the size of texts, and of pages far less."""
+    sizes = [(file.stat().st_size, page_kind(file)) for group in groups for file, _ in group]
+    needed = sum(size * (_SPACE_FOR_PAGES if is_page else _SPACE_FOR_TEXT) for size, is_page in sizes)
+    there = sum(file.stat().st_size for file in (out / STAGES_FOLDER).rglob("*") if file.is_file())
+    require_free_space(out, round(needed) - there, "this corpus")
 
 
 @contextmanager

@@ -84,7 +84,7 @@ class DecontaminateConfig:
     """Documents that quote evaluation sets."""
 
     against: tuple[str, ...] = ()
-    """files or folders of text or JSON lines (field `text`) with the evaluation sets; none drops nothing"""
+    """files or folders with the evaluation sets, in any shape that is text; none drops nothing"""
     min_words: int = 13
     """a document that shares so many words in a row with them is dropped"""
 

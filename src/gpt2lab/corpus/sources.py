@@ -7,22 +7,19 @@ One source file becomes one Parquet file; small files that follow one another sh
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from gpt2lab.base.errors import UserError
 from gpt2lab.base.groups import groups_of_size
 from gpt2lab.corpus import documents
-from gpt2lab.corpus.documents import Document, Dropped, is_blank, read_records
+from gpt2lab.corpus.documents import Document, Dropped, TooLargeError, is_blank, read_records
 from gpt2lab.corpus.extraction_process import ExtractionProcess
 from gpt2lab.corpus.page_files import PAGE_SUFFIXES, page_kind, read_pages
 from gpt2lab.corpus.pages import MAX_PAGE_BYTES, DroppedPage, Page
+from gpt2lab.corpus.parquet_texts import NoTextColumnError
 from gpt2lab.corpus.python_docs import read_python_docs
 from gpt2lab.corpus.stage import Call, Counts
 from gpt2lab.corpus.stage_files import StageWriter, utf8_length
 
 PYTHON_DOCS = "python-docs"  # the name of the source that needs no file
-PARQUET_SUFFIX = ".parquet"
 _GROUP_BYTES = 4_000_000  # small files are read together until they make this much,
 _GROUPS = 8  # or this share of all, so that a small corpus too keeps all cores busy
 
@@ -33,7 +30,7 @@ def find_files(sources: Sequence[Path]) -> list[list[tuple[Path, str]]]:
     Raises:
         UserError: a source is missing or of an unknown kind, or there is no file at all.
     """
-    kinds = f"{documents.known_kinds()}, {PARQUET_SUFFIX}, {', '.join(PAGE_SUFFIXES)}"
+    kinds = f"{documents.known_kinds()}, {', '.join(PAGE_SUFFIXES)}"
     found = [entry for source in sources for entry in documents.files_below(source, _kind_of, kinds)]
     if not found:
         raise UserError(
@@ -96,38 +93,19 @@ def _sources(call: Call) -> Iterator[Page | Document | DroppedPage]:
     for file, name in zip(call.inputs, call.parameters["names"], strict=False):
         if page_kind(file):
             yield from read_pages(file, min(call.parameters["max_bytes"], MAX_PAGE_BYTES))
-        elif _is_parquet(file):
-            yield from _read_parquet(file, name)
         else:
-            for record in read_records(file, name):
+            for record in read_records(file, name, call.parameters["max_bytes"]):
                 if isinstance(record, UserError):
-                    yield DroppedPage(record.where or name, "unreadable", record.what)
+                    yield DroppedPage(record.where or name, _reason(record), record.what)
                 else:
                     yield record
 
 
-def _is_parquet(file: Path) -> bool:
-    return file.suffix.lower() == PARQUET_SUFFIX
+def _reason(error: UserError) -> str:
+    if isinstance(error, NoTextColumnError):
+        return "no_text_column"
+    return "too_large" if isinstance(error, TooLargeError) else "unreadable"
 
 
 def _kind_of(file: Path) -> str | None:
-    return PARQUET_SUFFIX if _is_parquet(file) else page_kind(file) or documents.known_kind(file)
-
-
-def _read_parquet(file: Path, name: str) -> Iterator[Document | DroppedPage]:
-    """The documents of a Parquet file: columns `text` and, where they are there, `id` and `url`."""
-    try:
-        with pq.ParquetFile(file) as opened:
-            names = opened.schema_arrow.names
-            if "text" not in names:
-                yield DroppedPage(str(file), "no_text_column", f"columns: {', '.join(names)}")
-                return
-            columns = [column for column in ("text", "id", "url") if column in names]
-            number = 0
-            for batch in opened.iter_batches(batch_size=256, columns=columns):
-                for row in batch.to_pylist():
-                    number += 1
-                    identity = str(row.get("id") or f"{name}:{number}")
-                    yield Document(identity, str(row["text"] or ""), row.get("url") or f"{file}:{number}")
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        yield DroppedPage(str(file), "unreadable", str(error))
+    return page_kind(file) or documents.known_kind(file)

@@ -7,14 +7,13 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
 from gpt2lab.corpus.decontaminate import shared_stretches
-from gpt2lab.corpus.documents import Document, read_documents
+from gpt2lab.corpus.documents import Document
+from gpt2lab.corpus.evaluation_files import evaluation_texts
 from gpt2lab.corpus.ngram_index import NgramIndex
-from gpt2lab.corpus.ngrams import ngram_hashes, word_hashes
-from gpt2lab.corpus.overlap import PAPER_N
+from gpt2lab.corpus.overlap import set_hashes
 from gpt2lab.corpus.parquet_files import DROPPED, RowWriter, read_rows
 from gpt2lab.corpus.stage import Call, Counts
 from gpt2lab.corpus.stage_files import Tally, document_row, read_kept, utf8_length
@@ -63,9 +62,7 @@ def drop_contaminated_documents(call: Call) -> Counts:
 @lru_cache(maxsize=1)
 def _evaluation_index(files: tuple[Path, ...], hashes: tuple[str, ...]) -> NgramIndex:
     """The n-grams of all evaluation sets; remembered for as long as the files stay as they are."""
-    texts = (document.text for document in read_documents(files))
-    grams = [ngram_hashes(word_hashes(text), PAPER_N) for text in texts]
-    return NgramIndex(np.concatenate(grams))
+    return NgramIndex(set_hashes(text for file in files for text in evaluation_texts(file)))
 
 
 def write_verdicts(

@@ -52,9 +52,7 @@ def read_evaluation_sets(folder: Path) -> list[EvaluationSet]:
     files: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file():
-            files.setdefault(
-                path.name.removesuffix(path.suffix) if path.suffix in _OPENERS else path.name, path
-            )
+            files.setdefault(_plain_name(path), path)
     sets = [
         EvaluationSet(name, _read(files[file], parse), _own_training(files, training, parse))
         for name, file, training, parse in _KNOWN
@@ -66,6 +64,21 @@ def read_evaluation_sets(folder: Path) -> list[EvaluationSet]:
             "no evaluation set is in this folder", where=folder, fix=f"The known files are {known}"
         )
     return sets
+
+
+def read_known_set(path: Path) -> Sequence[str] | None:
+    """The items of one file, if its name is that of a known set; None for any other file.
+
+    Raises:
+        UserError: it is not what its name says.
+    """
+    name = _plain_name(path)
+    return next((_read(path, parse) for _, file, _, parse in _KNOWN if file == name), None)
+
+
+def _plain_name(path: Path) -> str:
+    """The file's name without the ending that says how it is packed."""
+    return path.name.removesuffix(path.suffix) if path.suffix in _OPENERS else path.name
 
 
 def _own_training(
