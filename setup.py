@@ -1,10 +1,9 @@
-"""Builds the CPU engine into wheels; everything else is in pyproject.toml.
+"""Builds the C++ libraries into wheels; everything else is in pyproject.toml.
 
-Without a compiler the wheel is plain Python: the engine is then compiled when it is first used, or done
+Without a compiler the wheel is plain Python: a library is then compiled when it is first used, or done
 without.
 """
 
-import runpy
 import sys
 from pathlib import Path
 
@@ -12,9 +11,9 @@ from setuptools import Distribution, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_py import build_py
 
-KERNELS = Path("src/gpt2lab/generation/kernels")
 sys.dont_write_bytecode = True
-build = runpy.run_path(str(KERNELS / "build.py"))
+sys.path.insert(0, "src")
+from gpt2lab.base.native import LIBRARIES, BuildError, variants  # noqa: E402 (not installed yet)
 
 
 class BuildWithEngine(build_py):
@@ -25,13 +24,14 @@ class BuildWithEngine(build_py):
         super().run()
         if self.editable_mode:
             return  # compiled when it is first used, so that it is never older than its source
-        folder = Path(self.build_lib, *KERNELS.parts[1:])
-        for variant in build["variants"]():
-            try:
-                build["compile_library"](variant, folder / f"engine-{variant.name}.so")
-            except build["BuildError"] as error:
-                print(f"the CPU engine is left out: {error}", file=sys.stderr)
-                return
+        for library in LIBRARIES:
+            folder = Path(self.build_lib, "gpt2lab", *library.folder.parts[-2:])
+            for variant in variants():
+                try:
+                    library.compile(variant, folder / library.file_name(variant))
+                except BuildError as error:
+                    print(f"left out: {library.title}: {error}", file=sys.stderr)
+                    break
 
 
 class WheelWithEngine(bdist_wheel):

@@ -5,6 +5,8 @@ import json
 import os
 import shutil
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from gpt2lab.checkpoint import training_state
@@ -57,6 +59,35 @@ MISTAKES = {
     "data not UTF-8": (
         "train tiny.toml --data.path latin1.txt",
         ["latin1.txt: not UTF-8 text: byte 3 is 0xe9"],
+    ),
+    "data that is no Parquet": (
+        "train tiny.toml --data bad.parquet",
+        ["bad.parquet: this Parquet file cannot be read"],
+    ),
+    "Parquet without text": (
+        "train tiny.toml --data notext.parquet",
+        ["notext.parquet: columns: body", "Name the column of the text `text`"],
+    ),
+    "no such expected curve": (
+        "train tiny.toml --expected-curve gpt2-125m",
+        ["no expected curve or TOML file 'gpt2-125m'", "Did you mean 'gpt2-124m'?"],
+    ),
+    "expected curve that is none": (
+        "train tiny.toml --expected-curve tiny.toml",
+        ["tiny.toml: unknown field batch_tokens"],
+    ),
+    "hardware nobody knows": (
+        "train tiny.toml --dry-run --hardware a1000",
+        ["--hardware: no figures are known for 'a1000'", "a100-80gb"],
+    ),
+    "fewer than no devices": ("train tiny.toml --dry-run --devices 0", ["--devices: 0 are not possible"]),
+    "no price": ("train tiny.toml --dry-run --price-per-hour nan", ["--price-per-hour: nan is no price"]),
+    "nothing to compare with": ("compare done", ["RUN: there is nothing to compare with"]),
+    "compared with itself": ("compare done done", ["RUN: the same run is named twice"]),
+    "no run to compare": ("compare done vocabulary", ["vocabulary: this is no run's folder"]),
+    "picture into a folder that is a file": (
+        "compare done seed2 --out text.txt/compare.png",
+        ["text.txt: no folder can be made here: File exists"],
     ),
     "data of another kind": ("train tiny.toml --data.path a.pdf", ["a.pdf: not a kind of file", ".pdf"]),
     "data too short": ("train tiny.toml --data.path short.txt", ["short.txt: the text is too short to hold"]),
@@ -138,6 +169,10 @@ MISTAKES = {
     ),
     "no size": ("corpus build books text.txt --out new --memory much", ["--memory: 'much' is no size"]),
     "fewer than no workers": ("corpus build books text.txt --out new --workers -1", ["is not negative"]),
+    "evaluation set missing": (
+        "corpus build books text.txt --out new --decontaminate.against nowhere",
+        ["nowhere: no such file or folder"],
+    ),
     "no vocabulary for a corpus": (
         "corpus build books text.txt --out new --shards.tokenizer ./nowhere",
         ["nowhere: there is no such directory"],
@@ -166,6 +201,9 @@ def bad_things(here, tiny_recipe):
     (here / "typo.toml").write_text(tiny_recipe.replace("steps = 4", "step = 4"))
     (here / "empty.txt").touch()
     (here / "nothing").mkdir()
+    (here / "bad.parquet").write_bytes(b"PAR1")
+    pq.write_table(pa.table({"body": ["once upon a time"]}), here / "notext.parquet")
+    shutil.copytree(here / "done", here / "seed2")
     (here / "latin1.txt").write_bytes("café".encode("latin-1") * 9)
     (here / "short.txt").write_text("a dog")
     (here / "a.pdf").write_bytes(b"%PDF")
@@ -252,3 +290,23 @@ def test_losses_that_are_no_numbers_are_one_line_too(capsys, here):
     message = fails(capsys, "train", "tiny.toml", *options)
     assert "3 steps in a row had no finite loss or gradient" in message
     assert "Start a run with a lower learning rate or a longer warm-up" in message
+
+
+def test_a_dataset_that_cannot_be_had_is_one_line_too(capsys, here, hub, monkeypatch):
+    from huggingface_hub import constants
+
+    before = contents(here)
+    message = fails(capsys, "train", "tiny.toml", "--data", "someone/nothing")
+    assert "the Hub has no dataset 'someone/nothing', or it is private" in message
+    hub.kind, hub.repo, hub.files = "datasets", "someone/pictures", {"a.png": b"x", "README.md": b"y"}
+    message = fails(capsys, "train", "tiny.toml", "--data", "someone/pictures")
+    assert "someone/pictures: none of its 2 files is text to train on" in message
+    hub.repo, hub.files = "someone/tokens", {"train_000001.bin": b"x" * 2048}
+    message = fails(capsys, "train", "tiny.toml", "--data", "someone/tokens")
+    assert "someone/tokens: no `val` shards in this dataset" in message
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    message = fails(capsys, "train", "tiny.toml", "--data", "someone/else")
+    assert "someone/else is not on this machine, and http://127.0.0.1:9 cannot be reached" in message
+    assert "Go online and run the same command, or give a folder: --data FOLDER" in message
+    assert contents(here) == before
+    assert not list(here.glob("runs/*"))

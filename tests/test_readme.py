@@ -31,8 +31,9 @@ APPENDED = {
     'gpt2lab generate runs/laptop-10m "Once upon a time"': "--max-new-tokens 4",
     "gpt2lab corpus build books texts/ --out corpus/": "--shards.validation-fraction 0.2",
     "gpt2lab corpus inspect corpus/": "",
-    "gpt2lab train gpt2-124m --data.path fineweb10B/": f"{SHORT} --batch-tokens 512 --model.vocab-size 400 "
+    "gpt2lab train gpt2-124m": f"--data fineweb10B/ {SHORT} --batch-tokens 512 --model.vocab-size 400 "
     "--model.n-layer 1 --model.n-embd 24 --model.context-length 64",
+    "gpt2lab train gpt2-124m --dry-run --hardware h100 --devices 8": "",
     'gpt2lab generate gpt2 "In a shocking finding," --top-k 40 --seed 1': "--max-new-tokens 4",
 }
 

@@ -3,8 +3,8 @@
     python training_worker.py TRAINER MODE SHAPE OUR_FOLDER_OR_PEER'S
 
 SHAPE is JSON: n_layer, n_head, n_embd, vocab_size, context_length, batch, positions (rows of `wpe`), device.
-Every trainer reads the same random tokens, in its own way, and does a whole step: forward, backward, clipping,
-AdamW. Peers' sources are imported from the folder given, never copied.
+Every trainer reads the same random tokens, in its own way, and does a whole step: forward, backward,
+clipping, AdamW. Peers' sources are imported from the folder given, never copied.
 """
 
 import gc

@@ -18,8 +18,12 @@ from gpt2lab.app import doctor
 from gpt2lab.app.doctor import Finding, Speed, compile_failure, diagnose, measure_speed
 from gpt2lab.model.config import PRESETS
 from gpt2lab.tokenizer import ByteLevelTokenizer
+from gpt2lab.training.flops import flops_per_token
+from gpt2lab.training.forecast import Probe, tokens_per_second
+from gpt2lab.training.memory import Placing, memory_plan
 
 GIB = 2**30
+TO_TRAIN = memory_plan(PRESETS["gpt2"], Placing(1, device="cpu")).total
 SPEED = Speed(float32=100e9, bfloat16=400e9, read=20e9)
 
 
@@ -109,8 +113,8 @@ def test_little_memory_and_disk(machine: pytest.MonkeyPatch) -> None:
     [
         (497_759_232 - 1, False, False),  # gpt2 has 124,439,808 parameters, 4 bytes each
         (497_759_232, True, False),
-        (int(16 * 124_439_808 / 0.8) - 1, True, False),
-        (int(16 * 124_439_808 / 0.8) + 1, True, True),
+        (TO_TRAIN - 1, True, False),
+        (TO_TRAIN, True, True),
     ],
 )
 def test_what_fits(free: int, generates: bool, trains: bool, machine: pytest.MonkeyPatch) -> None:
@@ -118,7 +122,7 @@ def test_what_fits(free: int, generates: bool, trains: bool, machine: pytest.Mon
     finding = found("gpt2", quick=True)
     assert finding.value == (
         f"generating 497.8 MB{'' if generates else ', does not fit'}; "
-        f"training 2.0 GB{'' if trains else ', does not fit'}"
+        f"training {TO_TRAIN / 1e9:.1f} GB{'' if trains else ', does not fit'}"
     )
     assert finding.verdict == ("ok" if generates and trains else "note")
 
@@ -128,12 +132,17 @@ def test_all_published_sizes_with_the_speed_they_could_have(machine: pytest.Monk
     assert [finding.name for finding in fits] == ["rule", *PRESETS]
     numbers = found("gpt2").numbers
     assert numbers["generating_tokens_per_s"] == pytest.approx(20e9 / 497_759_232)
-    assert numbers["training_tokens_per_s"] == pytest.approx(400e9 / (6 * 124_439_808))
+    timed = Probe(400e9, 20e9)
+    expected = tokens_per_second(PRESETS["gpt2"], 524_288, Placing(1, device="cpu"), timed)
+    assert numbers["training_tokens_per_s"] == pytest.approx(expected)
+    assert expected < 400e9 / flops_per_token(PRESETS["gpt2"]).total
     assert "up to 40 tokens/s" in found("gpt2").value
-    assert "up to 536 tokens/s" in found("gpt2").value
+    assert f"about {expected:,.0f} tokens/s" in found("gpt2").value
     assert "up to 3.2 tokens/s" in found("gpt2-xl").value
     machine.setattr("gpt2lab.base.device.bf16_is_fast", lambda device: False)
-    assert found("gpt2").numbers["training_tokens_per_s"] == pytest.approx(100e9 / (6 * 124_439_808))
+    slow = Placing(1, precision="float32", device="cpu")
+    expected = tokens_per_second(PRESETS["gpt2"], 524_288, slow, Probe(100e9, 20e9))
+    assert found("gpt2").numbers["training_tokens_per_s"] == pytest.approx(expected)
 
 
 def test_no_bfloat16_in_hardware(machine: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from gpt2lab.training.launch import go_on, start
 from gpt2lab.training.recipe import DataConfig, OptimizerConfig, Recipe, ScheduleConfig
 from gpt2lab.training.run import RunFolder
 
-TIMING_FIELDS = ("tokens_per_s", "seconds", "memory_bytes")
+TIMING_FIELDS = ("tokens_per_s", "mfu", "seconds", "memory_bytes")
 
 
 @pytest.fixture(scope="session")

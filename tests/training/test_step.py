@@ -11,10 +11,11 @@ from gpt2lab.data.loader import BatchLoader
 from gpt2lab.data.shards import UINT16, Shard
 from gpt2lab.model.config import ModelConfig
 from gpt2lab.model.gpt import GPT
+from gpt2lab.training.loss import summed_loss
 from gpt2lab.training.optimizer import Optimizers
 from gpt2lab.training.parallel import Placement
 from gpt2lab.training.recipe import OptimizerConfig
-from gpt2lab.training.step import TrainingStep, determinism, summed_loss
+from gpt2lab.training.step import TrainingStep, determinism
 
 BATCH = 8
 

@@ -84,6 +84,7 @@ def test_a_run_learns_and_leaves_what_is_documented(tmp_path, make_recipe, train
     rows = of_kind(run, "train")
     assert [row["step"] for row in rows] == [5, 10, 15, 20, 25, 30]
     fields = {"kind", "step", "tokens", "loss", "lr", "grad_norm", "tokens_per_s", "seconds", "memory_bytes"}
+    fields |= {"update_ratio", "mfu"}
     assert all(set(row) == fields for row in rows)
     assert [row["tokens"] for row in rows] == [64 * row["step"] for row in rows]
     assert rows[-1]["lr"] == pytest.approx(3e-3 * 0.1)

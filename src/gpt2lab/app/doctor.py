@@ -7,9 +7,8 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -20,21 +19,22 @@ from huggingface_hub.constants import HF_HUB_CACHE
 import gpt2lab
 from gpt2lab.base import device as machine
 from gpt2lab.base.machine import available_cores
+from gpt2lab.base.measured import bytes_read_per_second, products_per_second
 from gpt2lab.base.progress import format_bytes, format_duration
 from gpt2lab.model.config import PRESETS, count_parameters
 from gpt2lab.tokenizer import ByteLevelTokenizer, byte_alphabet
 from gpt2lab.tokenizer.vocabulary import Vocabulary
+from gpt2lab.training.forecast import Probe, tokens_per_second
+from gpt2lab.training.memory import Placing, memory_plan
 
 Verdict = Literal["ok", "note", "problem"]
 Group = Literal["software", "hardware", "speed", "what fits"]
 
-# Bytes a parameter in float32: weights; gradients; AdamW's running means of gradients and of their squares.
-_WEIGHTS, _GRADIENTS, _ADAMW = 4, 4, 8
-_SHARE_FOR_ACTIVATIONS = 0.2  # of free memory; the trainer computes as few sequences at once as it must
+# Bytes a parameter in float32.
+_WEIGHTS = 4
+_BATCH_TOKENS = 524_288  # of a step of the published recipes
 _DEMO_MEMORY = 1_500_000_000  # at its peak 0.85 GB were measured, and the compiler's workers come on top
 _DEMO_DISK = 100_000_000  # 45 MB were measured
-_MEASURED_S = 0.3
-_READ_BYTES = 256_000_000
 _COMPILING_GIVEN_UP_S = 300
 _CPU_FEATURES = {  # as torch.cpu.get_capabilities() calls them
     **{"avx2": "AVX2", "avx512_f": "AVX-512", "avx512_bf16": "AVX-512 BF16", "amx_bf16": "AMX"},
@@ -225,33 +225,11 @@ def _disk(name: str, folder: Path, enough: int, verdict: Verdict, advice: str) -
 
 def measure_speed(device: torch.device) -> Speed:
     """Time products of square matrices, and of a large matrix and a vector; about a second in all."""
-    size = 1024 if device.type == "cpu" else 4096  # enough to keep the device busy
-
-    def products(dtype: torch.dtype) -> float:
-        left, right = torch.randn(2, size, size, device=device).to(dtype)
-        return 2 * size**3 / _best_seconds(partial(torch.matmul, left, right), device)
-
-    # What generating a token does: every weight is read once, and used once.
-    weights = torch.ones(_READ_BYTES // 4 // size, size, device=device)
-    read = _READ_BYTES / _best_seconds(partial(torch.mv, weights, weights[0]), device)
-    return Speed(float32=products(torch.float32), bfloat16=products(torch.bfloat16), read=read)
-
-
-def _best_seconds(work: Callable[[], torch.Tensor], device: torch.device) -> float:
-    """The fastest of the calls that fit into a moment, after one to warm up."""
-
-    def once() -> float:
-        started = time.perf_counter()
-        work()
-        if device.type != "cpu":
-            torch.accelerator.synchronize(device)
-        return time.perf_counter() - started
-
-    once()
-    best, end = once(), time.perf_counter() + _MEASURED_S
-    while time.perf_counter() < end:
-        best = min(best, once())
-    return best
+    return Speed(
+        float32=products_per_second(device, torch.float32),
+        bfloat16=products_per_second(device, torch.bfloat16),
+        read=bytes_read_per_second(device),
+    )
 
 
 def _speeds(device: torch.device, speed: Speed) -> Iterator[Finding]:
@@ -270,37 +248,46 @@ def _speeds(device: torch.device, speed: Speed) -> Iterator[Finding]:
 
 
 def _fits(device: torch.device, speed: Speed | None) -> Iterator[Finding]:
-    """For every published size what it takes to generate and to train, and how fast that could be at best.
+    """For every published size what it takes to generate and to train, and how fast that would be.
 
-    To generate a token all weights are read once; to train on one takes 6 operations a parameter (Kaplan et
-    al. 2020, section 2.1).
+    To generate a token all weights are read once; training is what
+    `training.memory` and `training.forecast` estimate.
     """
     free = machine.available_memory(device)
     rule = (
-        f"to generate {_WEIGHTS} bytes a parameter (float32 weights); to train "
-        f"{_WEIGHTS + _GRADIENTS + _ADAMW} (weights {_WEIGHTS}, gradients {_GRADIENTS}, AdamW {_ADAMW}), and "
-        f"activations, for which a fifth of the {format_bytes(free)} free here is set aside"
+        f"to generate {_WEIGHTS} bytes a parameter (float32 weights); to train weights, gradients, AdamW's "
+        f"state, and what one sequence of a full context leaves for the backward pass; {format_bytes(free)} "
+        "free here"
     )
     if speed:
-        rule += ". Speeds: what reading memory (generating) and matrix products (training) allow"
+        rule += (
+            ". Speeds: generating at most, as reading memory allows; training as `train --dry-run` estimates"
+        )
     yield Finding("what fits", "rule", rule, numbers={"free_bytes": free})
+    fast = machine.bf16_is_fast(device)
+    placing = Placing(
+        1,
+        precision="bfloat16" if fast else "float32",
+        device=device.type,
+        compiled=device.type != "cpu" or machine.cxx_compiler() is not None,
+    )
     for name, config in PRESETS.items():
         parameters = count_parameters(config)
-        generating, training = _WEIGHTS * parameters, (_WEIGHTS + _GRADIENTS + _ADAMW) * parameters
+        generating, training = _WEIGHTS * parameters, memory_plan(config, placing).total
         numbers: dict[str, float] = {"parameters": parameters, "generating_bytes": generating}
         numbers["training_bytes"] = training
         if speed:
-            fastest = speed.bfloat16 if machine.bf16_is_fast(device) else speed.float32
+            timed = Probe(speed.bfloat16 if fast else speed.float32, speed.read)
             numbers["generating_tokens_per_s"] = speed.read / generating
-            numbers["training_tokens_per_s"] = fastest / (6 * parameters)
-        generates, trains = generating <= free, training <= (1 - _SHARE_FOR_ACTIVATIONS) * free
+            numbers["training_tokens_per_s"] = tokens_per_second(config, _BATCH_TOKENS, placing, timed)
+        generates, trains = generating <= free, training <= free
         value = "; ".join(_purposes(numbers, {"generating": generates, "training": trains}))
         verdict: Verdict = "ok" if generates and trains else "note"
         yield Finding("what fits", name, value, verdict, numbers=numbers)
 
 
 def _purposes(numbers: dict[str, float], fits: dict[str, bool]) -> Iterator[str]:
-    """``"training 2.0 GB, up to 870 tokens/s"``, or that it does not fit."""
+    """``"training 3.4 GB, about 690 tokens/s"``, or that it does not fit."""
     for purpose, fitting in fits.items():
         size, rate = format_bytes(numbers[f"{purpose}_bytes"]), numbers.get(f"{purpose}_tokens_per_s")
         if not fitting:
@@ -309,4 +296,5 @@ def _purposes(numbers: dict[str, float], fits: dict[str, bool]) -> Iterator[str]
             yield f"{purpose} {size}"
         else:
             digits = 0 if rate >= 10 else 1
-            yield f"{purpose} {size}, up to {rate:,.{digits}f} tokens/s"
+            about = "up to" if purpose == "generating" else "about"
+            yield f"{purpose} {size}, {about} {rate:,.{digits}f} tokens/s"

@@ -20,8 +20,8 @@ from gpt2lab.base.files import atomic_file
 Row = dict[str, Any]
 """A line of metrics.jsonl"""
 
-_TRAIN, _HELD_OUT, _QUIET, _PAPER = "#6f8fbf", "#c4513c", "#6e7681", "#ffffff"
-_OF_THE_PAGE = {_TRAIN: "var(--train)", _HELD_OUT: "var(--accent)", _QUIET: "var(--quiet)"}
+_TRAIN, _HELD_OUT, QUIET, PAPER = "#6f8fbf", "#c4513c", "#6e7681", "#ffffff"
+_OF_THE_PAGE = {_TRAIN: "var(--train)", _HELD_OUT: "var(--accent)", QUIET: "var(--quiet)"}
 _FONT_SIZE = 10  # points; both SVG sizes are shown at about 1.3 times their own
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: sharp, small, and in the page's own font
@@ -34,12 +34,10 @@ _STYLE: dict[Any, Any] = {
     "axes.grid": True,
     "axes.grid.axis": "y",
     "axes.axisbelow": True,
-    "grid.color": _QUIET,
+    "grid.color": QUIET,
     "grid.alpha": 0.22,
     "legend.frameon": False,
-    **dict.fromkeys(
-        ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _QUIET
-    ),
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), QUIET),
 }
 _LINE_BREAKS = re.compile(r"\n{3,}")
 _VISIBLE = {code: f"\\x{code:02x}" for code in (*range(32), 0x7F) if chr(code) not in "\n\t"}
@@ -59,7 +57,7 @@ CSS = """.plot { display: block; width: 100%; height: auto; margin: 1.2rem 0 .6r
 """
 """The style sheet these pictures need; the page sets the colours --train, --accent and --quiet."""
 
-_PAGE_INCHES, _PHONE_INCHES = (7.6, 3.9), (3.9, 3.7)
+PAGE_INCHES, _PHONE_INCHES = (7.6, 3.9), (3.9, 3.7)
 
 
 def loss_plot(metrics: Sequence[Row], path: Path) -> None:
@@ -72,9 +70,9 @@ def loss_plot(metrics: Sequence[Row], path: Path) -> None:
     Raises:
         UserError: the disk is full or the folder may not be written.
     """
-    with _figure(_PAGE_INCHES) as figure, atomic_file(path) as temporary:
+    with page_figure(PAGE_INCHES) as figure, atomic_file(path) as temporary:
         _draw_loss(figure, metrics, {})
-        figure.savefig(temporary, format="png", dpi=200, facecolor=_PAPER)
+        figure.savefig(temporary, format="png", dpi=200, facecolor=PAPER)
 
 
 def loss_curve(metrics: Sequence[Row], marks: Mapping[str, float]) -> str:
@@ -89,7 +87,7 @@ def loss_curve(metrics: Sequence[Row], marks: Mapping[str, float]) -> str:
         "loss",
         "Loss on training and held-out text against the tokens read",
         lambda figure, narrow: _draw_loss(figure, metrics, marks),
-        (_PAGE_INCHES, _PHONE_INCHES),
+        (PAGE_INCHES, _PHONE_INCHES),
     )
 
 
@@ -104,6 +102,25 @@ def rate_and_speed(metrics: Sequence[Row]) -> str:
 
     label = "Learning rate and training speed against the tokens read"
     return _svgs("speed", label, draw, ((7.6, 2.5), (3.9, 4.4)))
+
+
+def health(metrics: Sequence[Row]) -> str:
+    """Gradient norm, update-to-weight ratio and MFU over training tokens, as SVG for a page and for a phone.
+
+    Empty where the run recorded none of them.
+    """
+    train = [row for row in _of_kind(metrics, "train") if "update_ratio" in row]
+    if not train:
+        return ""
+
+    def draw(figure: Figure, narrow: bool) -> None:
+        norm, ratio, used = figure.subplots(3, 1) if narrow else figure.subplots(1, 3)
+        _panel(norm, train, [row["grad_norm"] for row in train], "gradient norm")
+        _panel(ratio, train, [1000 * row["update_ratio"] for row in train], "update / weight, thousandths")
+        _panel(used, train, [100 * row["mfu"] for row in train], "MFU, % of the peak")
+
+    label = "Gradient norm, update-to-weight ratio and use of the machine against the tokens read"
+    return _svgs("health", label, draw, ((7.6, 2.5), (3.9, 6.2)))
 
 
 def bars(rows: Sequence[tuple[str, float, str]], highlight: str = "") -> str:
@@ -140,7 +157,7 @@ def spelled(piece: str) -> str:
 
 
 @contextmanager
-def _figure(inches: tuple[float, float]) -> Iterator[Figure]:
+def page_figure(inches: tuple[float, float]) -> Iterator[Figure]:
     """A figure in our style; not pyplot's, which would ask for a window system and remember it."""
     with matplotlib.rc_context(_STYLE):
         yield Figure(figsize=inches, layout="constrained")
@@ -151,6 +168,10 @@ def _draw_loss(figure: Figure, metrics: Sequence[Row], marks: Mapping[str, float
     train, held_out = _of_kind(metrics, "train"), _of_kind(metrics, "validation")
     axes.plot(_millions(train), [row["loss"] for row in train], color=_TRAIN, lw=1.2, label="training text")
     losses = [row["loss"] for row in held_out]
+    expected = [row for row in held_out if "expected_low" in row]
+    if expected:
+        low, high = ([row[f"expected_{edge}"] for row in expected] for edge in ("low", "high"))
+        axes.fill_between(_millions(expected), low, high, color=QUIET, alpha=0.2, lw=0, label="expected")
     # The point at step 0 may be the only one; a marker shows it where a line cannot.
     axes.plot(_millions(held_out), losses, color=_HELD_OUT, lw=1.8, marker="o", ms=4, label="held-out text")
     for row in held_out[-1:]:
@@ -164,7 +185,7 @@ def _draw_loss(figure: Figure, metrics: Sequence[Row], marks: Mapping[str, float
             weight="bold",
         )
     axes.set_title("loss, nats per token")
-    _over_tokens(axes)
+    over_tokens(axes)
     axes.legend(loc="upper right")
     if held_out and marks and held_out[-1].get("bits_per_byte"):
         _draw_marks(axes, marks, losses[-1] / held_out[-1]["bits_per_byte"])
@@ -181,7 +202,7 @@ def _draw_marks(axes: Axes, marks: Mapping[str, float], nats_per_bit: float) -> 
     right.spines["right"].set_visible(False)
     axes.set_title("bits per byte", loc="right")
     for name, bits in marks.items():
-        axes.axhline(bits * nats_per_bit, color=_QUIET, lw=1, ls=(0, (1, 2.5)))
+        axes.axhline(bits * nats_per_bit, color=QUIET, lw=1, ls=(0, (1, 2.5)))
         axes.annotate(
             name,
             (1, bits * nats_per_bit),
@@ -197,10 +218,11 @@ def _panel(axes: Axes, rows: Sequence[Row], values: Sequence[float], title: str)
     axes.plot(_millions(rows), values, color=_TRAIN, lw=1.5)
     axes.set_title(title)
     axes.set_ylim(bottom=0)
-    _over_tokens(axes)
+    over_tokens(axes)
 
 
-def _over_tokens(axes: Axes) -> None:
+def over_tokens(axes: Axes) -> None:
+    """Let the horizontal axis be millions of training tokens."""
     axes.set_xlabel("training tokens read, millions")
     axes.set_xlim(left=0)
     axes.xaxis.set_major_locator(MaxNLocator(6))
@@ -228,7 +250,7 @@ def _svgs(
     """
     drawings = []
     for width, size in zip(("wide", "narrow"), inches, strict=True):
-        with _figure(size) as figure:
+        with page_figure(size) as figure:
             draw(figure, width == "narrow")
             buffer = io.StringIO()
             nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))

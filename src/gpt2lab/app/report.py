@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt2lab.app.page_style import STYLE
-from gpt2lab.app.plots import CSS, bars, loss_curve, pieces, rate_and_speed, shown, spelled
+from gpt2lab.app.plots import CSS, bars, health, loss_curve, pieces, rate_and_speed, shown, spelled
 from gpt2lab.app.report_page import PAGE
 from gpt2lab.base.files import write_text
 from gpt2lab.base.progress import format_bytes, format_duration
@@ -106,6 +106,7 @@ def write_report(report: DemoReport, path: Path) -> None:
         "times_less": _about(_GPT2_BYTES / report.data.training_bytes),
         "loss_curve": loss_curve(report.metrics, {name: marks[name] for name in ("gzip -9", "xz -9e")}),
         "rate_and_speed": rate_and_speed(report.metrics),
+        "health": _health(report.metrics),
         "skipped": _skipped(report.metrics),
         "loss": f"{report.held_out_loss:.2f}",
         "first_loss": f"{math.log(size):.2f}",
@@ -152,6 +153,19 @@ def _about(times: float) -> str:
     """A ratio to one digit, as one says it: 33.4 is "30", 10452 is "10,000"."""
     unit = 10.0 ** math.floor(math.log10(times))
     return f"{round(times / unit) * unit:,.0f}"
+
+
+def _health(metrics: Sequence[dict[str, Any]]) -> str:
+    """How healthy the run was, with a word on how to read it; nothing where it was not recorded."""
+    pictures = health(metrics)
+    if not pictures:
+        return ""
+    return (
+        f"{pictures}<p class='note'>The gradient norm says how steep the error is where the model stands; a "
+        "peak is a bad batch. An update of about a thousandth of the weights is usual. MFU, model FLOPs "
+        "utilisation, is the share of this computer's best speed in matrix products that went into the "
+        "model.</p>"
+    )
 
 
 def _skipped(metrics: Sequence[dict[str, Any]]) -> str:

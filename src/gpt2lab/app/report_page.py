@@ -42,6 +42,7 @@ explained below.)</p>
 {{rate_and_speed}}
 <p class="note">The learning rate, how far each correction moves the numbers, rises quickly and then falls,
 so that the model settles. A dip in speed means that the computer was busy with something else.</p>
+{{health}}
 {{skipped}}
 
 <h2>How well does it predict?</h2>

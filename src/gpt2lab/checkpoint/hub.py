@@ -102,6 +102,11 @@ def resolve(
     )
 
 
+def is_hub_id(name: str) -> bool:
+    """Whether a name can only be that of something on the Hub: ``"org/name"``, with no such folder here."""
+    return _HUB_ID.fullmatch(name) is not None and not _looks_like_path(name)
+
+
 def _looks_like_path(name: str) -> bool:
     """Whether a name with a slash means a directory: `runs/first` does where there is a folder `runs`."""
     return "/" in name and (_HUB_ID.fullmatch(name) is None or Path(name).parent.is_dir())

@@ -87,8 +87,8 @@ class Arguments:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """where to compute; auto takes a GPU if there is one"""
     precision: Literal["auto", "float32", "bf16", "int8", "int4", "int4-fast"] = "auto"
-    """of the weights: bf16 is close to float32 and several times as fast on a CPU, int8, int4 and
-    int4-fast are faster still and lose a little; auto is bf16 where that is fast; float32 computes in plain PyTorch"""
+    """of the weights: bf16 is close to float32 and several times as fast on a CPU, int8, int4 and int4-fast
+    are faster still and lose a little; auto is bf16 where that is fast; float32 computes in plain PyTorch"""
     no_stream: FlagCreatePairsOff[bool] = False
     """show text only when it is complete, not as it grows"""
     no_echo: FlagCreatePairsOff[bool] = False

@@ -12,6 +12,7 @@ _VERBS = {
     "doctor": "what this machine has, what fits on it, what is missing",
     "corpus": "from pages and texts to clean documents and token shards",
     "train": "train a model from a recipe, or go on with a run",
+    "compare": "whether one recipe beats another, over seeds",
     "generate": "write text with a model",
     "bench": "how fast this machine writes, against its own limits",
     "tokenizer": "train a vocabulary, encode text, decode tokens",

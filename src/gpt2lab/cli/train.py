@@ -1,5 +1,6 @@
 """`gpt2lab train`: a recipe's name, a TOML file, or the folder of a run to go on with."""
 
+import re
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,10 +18,13 @@ Every field of the recipe can be given as an option; `gpt2lab train RECIPE --hel
 recipe's own values.
 
 examples:
-  gpt2lab train laptop-10m --data.path texts/            train on a folder of text
+  gpt2lab train laptop-10m --data texts/                 train on a folder of text
+  gpt2lab train gpt2-124m                                on published token shards, fetched as training goes
   gpt2lab train runs/laptop-10m                          go on after Ctrl-C or a crash
-  gpt2lab train laptop-10m --data.path t/ --minutes 30   stop after about half an hour
-  gpt2lab train gpt2-124m --data.path shards/ --dry-run  show what would be done"""
+  gpt2lab train laptop-10m --data t/ --minutes 30        stop after about half an hour
+  gpt2lab train gpt2-124m --dry-run                      show what would be done, and what it takes
+
+--data is short for --data.path."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,13 @@ class Options:
     resume: bool = False
     """go on if the run's folder holds a run already"""
     dry_run: bool = False
-    """print the recipe in full and what it amounts to; start nothing"""
+    """print the recipe in full, its memory, time and cost here and elsewhere; start nothing"""
+    hardware: tuple[str, ...] = ()
+    """for --dry-run: on which accelerators, as a100-80gb h100; all known ones where not given"""
+    devices: int = 1
+    """for --dry-run: on how many of them"""
+    price_per_hour: float | None = None
+    """for --dry-run: what one of them costs an hour"""
 
 
 def main(arguments: list[str]) -> int:
@@ -86,7 +96,7 @@ def _start(what: str, rest: list[str]) -> int:
     shipped = load_recipe(what)
     command = tyro.cli(
         Command,
-        args=rest,
+        args=[_in_full(word) for word in rest],
         prog=f"gpt2lab train {what}",
         description=f"{shipped.summary.strip()}\n\nEvery field of the recipe is an option.",
         # A summary is a page of text: it stands above the options, not among their defaults.
@@ -96,11 +106,17 @@ def _start(what: str, rest: list[str]) -> int:
     if command.options.dry_run:
         from gpt2lab.training.preview import preview
 
-        print(preview(recipe))
+        options = command.options
+        print(preview(recipe, options.hardware, options.devices, options.price_per_hour))
         return 0
     out = command.options.out or Path("runs") / Path(what).stem
     result = start(recipe, out, resume=command.options.resume, sampler=write_sample)
     return _report(out, result)
+
+
+def _in_full(word: str) -> str:
+    """`--data` as tyro knows it."""
+    return re.sub(r"^--data(?=$|=)", "--data.path", word)
 
 
 def _report(folder: Path, result: "TrainingResult") -> int:

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from gpt2lab.base.errors import UserError
 from gpt2lab.data.manifest import Manifest, load_manifest, verify_files
-from gpt2lab.data.shards import Shard, open_shard
+from gpt2lab.data.order import permute
+from gpt2lab.data.shards import AnyShard, open_shard
 from gpt2lab.data.split import Split
 
 _SPLIT_IN_NAME = re.compile(r"(?<![a-z])(train|val)(?![a-z])", re.IGNORECASE)
@@ -42,7 +43,7 @@ class TokenDataset:
         self,
         folder: Path,
         split: Split,
-        shards: Sequence[Shard],
+        shards: Sequence[AnyShard],
         manifest: Manifest | None,
         vocab_size: int | None,
     ) -> None:
@@ -88,7 +89,7 @@ class TokenDataset:
                     where=folder,
                     fix="Compare the files with their publisher's checksums by hand",
                 )
-            names = [path.name for path in sorted(folder.glob("*.bin")) if _split_named(path) == split]
+            names = [path.name for path in sorted(folder.glob("*.bin")) if split_named(path.name) == split]
         else:
             _require_same_vocabulary(folder, manifest, vocab_size, tokenizer_fingerprint)
             listed = [shard for shard in manifest.shards if shard.split == split]
@@ -130,6 +131,12 @@ class TokenDataset:
         """How many windows of `context_length` inputs (and one more token) the split holds."""
         return int(self._windows_per_shard(context_length).sum())
 
+    def in_order(
+        self, positions: NDArray[np.int64], context_length: int, seed: int, epoch: int
+    ) -> NDArray[np.int64]:
+        """The numbers of the windows at these places of an epoch's reading order; shape as `positions`."""
+        return permute(positions, self.n_windows(context_length), seed, epoch)
+
     def windows(self, indices: NDArray[np.int64], context_length: int) -> NDArray[np.int64]:
         """Read windows by number.
 
@@ -165,12 +172,13 @@ class TokenDataset:
         pieces = []
         offset = 0
         for shard in self.shards:
-            piece = shard.tokens[max(start - offset, 0) : max(stop - offset, 0)].astype(np.int64)
-            if piece.size and self.vocab_size is not None:
-                _require_below(int(piece.max()), self.vocab_size, shard.path)
-            pieces.append(piece)
+            if start < offset + len(shard) and stop > offset:  # others need not be here
+                piece = shard.tokens[max(start - offset, 0) : max(stop - offset, 0)].astype(np.int64)
+                if piece.size and self.vocab_size is not None:
+                    _require_below(int(piece.max()), self.vocab_size, shard.path)
+                pieces.append(piece)
             offset += len(shard)
-        return np.concatenate(pieces)
+        return np.concatenate(pieces) if pieces else np.empty(0, dtype=np.int64)
 
     def _windows_per_shard(self, context_length: int) -> NDArray[np.int64]:
         return (self._lengths - 1) // context_length
@@ -188,9 +196,9 @@ def _require_folder(folder: Path) -> None:
     raise UserError("no such folder of token shards", where=folder, fix="Check the spelling of the path")
 
 
-def _split_named(path: Path) -> str | None:
-    """The split in a published shard's name: the last of the words "train" and "val" in it."""
-    found = _SPLIT_IN_NAME.findall(path.stem)
+def split_named(name: str) -> str | None:
+    """The split in a published shard's file name: the last of the words "train" and "val" in it."""
+    found = _SPLIT_IN_NAME.findall(name.removesuffix(".bin"))
     return found[-1].lower() if found else None
 
 

@@ -1,7 +1,8 @@
 """Which windows make up a training step, and the tensors of one process: decided by the step number alone.
 
-Sample n of a run is window `permute(n % n_windows)` of epoch `n // n_windows`, and the step reads samples
-step * batch_windows + j (where batches grow, `batch_sizes` counts them). Nothing else enters, so to resume is
+Sample n of a run is the window at place n % n_windows in the order of epoch n // n_windows (a permutation,
+`TokenDataset.in_order`), and the step reads samples step * batch_windows + j (where batches grow,
+`batch_sizes` counts them). Nothing else enters, so to resume is
 to know the step; every window is read once an epoch; and the global batch does not depend on how many
 processes share it (rank r of w takes samples r, r + w, r + 2w, ...) nor on the micro-batches each process
 cuts its share into.
@@ -20,7 +21,6 @@ from torch import Tensor
 from gpt2lab.base.errors import UserError
 from gpt2lab.data.batch_sizes import BatchSizes
 from gpt2lab.data.dataset import TokenDataset
-from gpt2lab.data.order import permute
 
 
 class BatchLoader:
@@ -75,7 +75,7 @@ class BatchLoader:
         indices = np.empty_like(positions)
         for epoch in range(int(epochs[0]), int(epochs[-1]) + 1):
             inside = epochs == epoch
-            indices[inside] = permute(positions[inside], self.n_windows, self.seed, epoch)
+            indices[inside] = self.dataset.in_order(positions[inside], self.context_length, self.seed, epoch)
         return indices
 
     def micro_batches(

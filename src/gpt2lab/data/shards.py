@@ -15,6 +15,7 @@ import errno
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +69,24 @@ class Shard:
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+
+class AnyShard(Protocol):
+    """A shard to read tokens from, open already or not before its tokens are asked for."""
+
+    @property
+    def path(self) -> Path:
+        """Where it lies, or will lie."""
+
+    @property
+    def kind(self) -> ShardKind:
+        """Its layout."""
+
+    @property
+    def tokens(self) -> Tokens:
+        """A read-only view of the file."""
+
+    def __len__(self) -> int: ...
 
 
 def kind_for(vocab_size: int) -> ShardKind:

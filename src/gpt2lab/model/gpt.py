@@ -156,8 +156,8 @@ class Block(nn.Module):
 
 
 def _embedding(n: int, width: int) -> nn.Embedding:
-    """(n, width), for `initialise` or a file to fill: numbers drawn to be thrown away would take 0.7 s."""
-    return nn.Embedding(n, width, _weight=torch.empty(n, width))
+    """(n, width) zeros, for `initialise` or a file to fill: drawing numbers to throw away takes 0.7 s."""
+    return nn.Embedding(n, width, _weight=torch.zeros(n, width))
 
 
 class GPT(nn.Module):

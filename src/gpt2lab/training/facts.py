@@ -45,6 +45,8 @@ class Facts:
     command: str
     processes: int = 1
     parallel: str = Placement.name
+    peak_flops: float = 0.0
+    peak_source: str = ""
 
     @classmethod
     def here(cls, device: pytorch.device, placement: Placement, **decided: Any) -> Self:

@@ -43,7 +43,9 @@ def start(
 def _begin(recipe: Recipe, out: Path) -> None:
     if not recipe.data.path:
         raise UserError(
-            "this recipe names no data", where="data.path", fix="Give a folder of text or shards: --data.path"
+            "this recipe names no data",
+            where="data.path",
+            fix="Give a folder of text or of token shards, or a Hub dataset's id: --data WHAT",
         )
     RunFolder.create(out, _wherever_started(recipe))
 
@@ -71,5 +73,5 @@ def _train(folder: Path, world: World, sampler: Sampler | None) -> TrainingResul
     patience_s = _DYING_S if world.size > 1 else 0.0
     with ExitStack() as held:
         world.on_first(lambda: held.enter_context(run.locked(patience_s)))
-        data, tokenizer = world.first_then_all(lambda: open_data(run, run.recipe().data))
+        data, tokenizer = world.first_then_all(lambda: open_data(run, run.recipe()))
         return train(run, data, tokenizer, sampler, world)

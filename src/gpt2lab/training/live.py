@@ -1,4 +1,4 @@
-"""What a person sees of a run: two lines that move on a terminal (80 columns do), plain lines in a log."""
+"""What a person sees of a run: three lines that move on a terminal (80 columns do), plain lines in a log."""
 
 import sys
 import time
@@ -68,21 +68,26 @@ class LiveView:
         left = (time.monotonic() - self._started) / done * (self._steps - row["step"])
         loss = f"loss {row['loss']:.3f}{self._validation}"
         speed = f"{row['tokens_per_s']:,.0f} tokens/s  {format_bytes(row['memory_bytes'])}"
+        health = f"|g| {row['grad_norm']:.2g}  update {row['update_ratio']:.0e}  MFU {row['mfu']:.0%}"
         rate, ahead = f"lr {row['lr']:.1e}", f"{format_duration(left)} left"
         if self._terminal:
             self._bar.update(self._task, description=f"{rate}  {ahead}")
-            self._numbers.plain = f"{loss}  {speed}"
+            self._numbers.plain = f"{loss}  {speed}\n{health}"
         elif time.monotonic() - self._last_plain >= _PLAIN_EVERY_S or row["step"] == self._steps:
             self._last_plain = time.monotonic()
-            self.say(f"step {row['step']:,}/{self._steps:,}  {loss}  {rate}  {speed}  {ahead}")
+            self.say(f"step {row['step']:,}/{self._steps:,}  {loss}  {rate}  {speed}  {health}  {ahead}")
 
     def validated(self, row: dict[str, Any]) -> None:
         """Show a row of kind ``validation``."""
         bits = f", {row['bits_per_byte']:.3f} bits/byte" if row["bits_per_byte"] is not None else ""
         self._validation = f"  held-out {row['loss']:.3f}{bits}"
-        if not self._terminal:
+        verdict = row.get("verdict") or ""
+        if verdict:
+            verdict = f", {verdict} {row['expected_low']:.3f} to {row['expected_high']:.3f}"
+        if not self._terminal or (verdict and row["verdict"] != "inside the band"):
             self.say(
-                f"step {row['step']:,}/{self._steps:,}  held-out loss {row['loss']:.3f} nats/token{bits}"
+                f"step {row['step']:,}/{self._steps:,}  held-out loss {row['loss']:.3f} nats/token"
+                f"{bits}{verdict}"
             )
 
     def say(self, text: str) -> None:

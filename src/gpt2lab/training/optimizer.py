@@ -55,6 +55,7 @@ class Optimizers:
         muon = config.name == "muon"
         named = placement.parameters(_is_hidden_matrix if muon else lambda name, parameter: False)
         self._placement = placement
+        self.updating = False  # what breaks off now leaves some weights with an update and others without
         self._parts = _hidden_matrices(named) if muon else []
         by_muon = {part.of for part in self._parts}
         rest = {name: parameter for name, parameter in named.items() if parameter not in by_muon}
@@ -74,12 +75,14 @@ class Optimizers:
         """Update the weights with every learning rate at this share of its peak; forget the gradients."""
         for group in self._groups():
             group["lr"] = group["peak_lr"] * learning_rate_factor
+        self.updating = True
         self._placement.before_update()
         for part in self._parts:
             part.parameter.grad = None if part.of.grad is None else part.of.grad[part.rows]
         for optimizer in self._optimizers:
             optimizer.step()
         self._placement.after_update()
+        self.updating = False
         self.zero_grad()
 
     def zero_grad(self) -> None:

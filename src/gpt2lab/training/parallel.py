@@ -61,6 +61,11 @@ class Placement:
     def after_update(self) -> None:
         """Give the model the values of `parameters`."""
 
+    def own_weights(self) -> Iterator[Tensor]:
+        """The weights as they lie in this process: all of each tensor, or its rows of it."""
+        for parameter in self.model.parameters():
+            yield parameter.detach()
+
     def whole_model(self) -> GPT | None:
         """The model with all of its weights in one place; None where this is not the first process."""
         return self.model if self.world.is_first else None

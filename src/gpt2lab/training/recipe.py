@@ -18,6 +18,7 @@ from gpt2lab.base.files import write_text
 from gpt2lab.base.toml_table import as_table
 from gpt2lab.data.batch_sizes import BatchSizes
 from gpt2lab.model.config import ModelConfig
+from gpt2lab.training.writers import WriterName
 
 _NOT_A_SIZE = "is negative or not finite"
 
@@ -27,9 +28,13 @@ class DataConfig:
     """What to train on."""
 
     path: str = ""
-    """a folder of token shards; or text (.txt, .jsonl, a folder of them), which is tokenised first"""
+    """a folder of token shards; or text (.txt, .jsonl, .parquet, a folder of them), which is tokenised first;
+    or the id of a dataset on the Hugging Face Hub that holds either (shards are fetched as training goes)"""
+    files: str = ""
+    """of a Hub dataset of texts: only files that match this pattern (sample/10BT/*.parquet); empty: all"""
     tokenizer: str = "gpt2"
-    """for text and for samples: a published name or a folder with a vocabulary"""
+    """for text and for samples: a published name or a folder with a vocabulary; empty learns one of
+    model.vocab_size tokens from the text"""
     validation_fraction: float = 0.05
     """for text: share of documents held out, chosen by a hash of each document"""
 
@@ -84,7 +89,7 @@ class Recipe:
     """A training run, from its data to its last step."""
 
     summary: str = ""
-    """what this run is and what to expect: loss, time and memory, on which hardware, from what source"""
+    """what this run is and what to expect: loss, time, memory, cost, on which hardware, from what source"""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -106,6 +111,9 @@ class Recipe:
     parallel: Literal["auto", "ddp", "fsdp"] = "auto"
     """of several processes (torchrun): ddp keeps a whole model in each, fsdp a share of it, which takes less
     memory and more time; auto takes fsdp where a whole one would fill more than half a GPU"""
+    recompute_activations: bool = False
+    """compute activations again in the backward pass instead of keeping them: a fraction of their memory, up
+    to a third more time, the same numbers"""
     background_saves: Literal["auto", "on", "off"] = "auto"
     """write checkpoints from a copy in main memory while training goes on; auto does on a GPU"""
     fast: bool = False
@@ -124,6 +132,10 @@ class Recipe:
     """steps between samples printed on the way; 0 prints none"""
     sample_prompt: str = ""
     """what those samples continue; empty starts from nothing"""
+    expected_curve: str = ""
+    """held-out loss to expect, a shipped curve's name or a TOML file: each validation is compared with it"""
+    writers: tuple[WriterName, ...] = ()
+    """who also gets the metrics: tensorboard, wandb (extras of the same names)"""
 
     def __post_init__(self) -> None:
         _require(self.batch_tokens >= self.model.context_length, "batch_tokens", "is less than one context")

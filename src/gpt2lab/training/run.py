@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -43,6 +43,7 @@ class RunFolder:
         self.path = path
         self.metrics_path = path / "metrics.jsonl"
         self.data_path = path / "data"
+        self.listeners: list[Callable[[Row], None]] = []  # who else gets every row of metrics
         self._recipe_path = path / "recipe.toml"
         self._facts_path = path / "run.json"
 
@@ -150,6 +151,8 @@ class RunFolder:
             file.write(json.dumps(row) + "\n")
             file.flush()
             os.fsync(file.fileno())
+        for listener in self.listeners:
+            listener(row)
 
 
 class OnlookersRunFolder(RunFolder):

@@ -11,23 +11,29 @@ from torch import Tensor
 
 from gpt2lab.base.device import available_memory, bf16_is_fast, cxx_compiler
 from gpt2lab.base.errors import UserError
+from gpt2lab.base.measured import peak_flops
 from gpt2lab.base.progress import format_duration
 from gpt2lab.checkpoint.huggingface import load
 from gpt2lab.data.dataset import TokenDataset
 from gpt2lab.data.loader import BatchLoader
+from gpt2lab.data.published import PublishedShards, open_split
 from gpt2lab.model.config import ModelConfig, count_parameters
 from gpt2lab.model.gpt import GPT
 from gpt2lab.tokenizer import Tokenizer
 from gpt2lab.training.facts import Facts
 from gpt2lab.training.live import say
+from gpt2lab.training.loss import summed_loss
+from gpt2lab.training.memory import Placing, Precision, largest_micro_batch
 from gpt2lab.training.optimizer import Optimizers
 from gpt2lab.training.parallel import Placement, Replicated
 from gpt2lab.training.recipe import Recipe
+from gpt2lab.training.recompute import recompute_blocks
 from gpt2lab.training.sharded import Sharded
-from gpt2lab.training.step import TrainingStep, compiled_loss, summed_loss
+from gpt2lab.training.step import TrainingStep, compiled_loss, keep_freed_memory
 from gpt2lab.training.world import World
 
 _TIMED_STEPS, _TIMED_SECONDS = 30, 4.0  # for `minutes`: as many steps, unless they take longer
+_SHARE_OF_FREE_MEMORY = {False: 0.7, True: 0.9}  # on a CPU; on a GPU, where few others take any
 _BYTES_A_PARAMETER = 16  # weight, gradient and AdamW's two moments, float32 each
 
 
@@ -43,7 +49,7 @@ class Session:
 
 def build_session(
     recipe: Recipe,
-    data: Path,
+    data: Path | PublishedShards,
     tokenizer: Tokenizer | None,
     earlier: Facts | None = None,
     weights: Mapping[str, Tensor] | None = None,
@@ -53,7 +59,7 @@ def build_session(
 
     Args:
         recipe: what to do.
-        data: folder of token shards.
+        data: folder of token shards, or published ones.
         tokenizer: the vocabulary the shards should belong to, if at hand.
         earlier: what was decided when this run first started, if it is being resumed.
         weights: those of the checkpoint to go on from, if there is one.
@@ -68,28 +74,32 @@ def build_session(
     world = world or World()
     device = world.device(recipe.device)
     _check_processes(recipe, device, world)
+    keep_freed_memory(device)
     vocab_size, fingerprint = recipe.model.vocab_size, tokenizer.fingerprint if tokenizer else None
     training, held_out = (
-        TokenDataset.open(data, split, vocab_size=vocab_size, tokenizer_fingerprint=fingerprint)
+        open_split(data, split, vocab_size=vocab_size, tokenizer_fingerprint=fingerprint)
         for split in ("train", "val")
     )
-    placement = _place(initial_model(recipe, weights).to(device).train(), recipe, world)
+    model = initial_model(recipe, weights).to(device).train()
+    if recipe.recompute_activations:
+        recompute_blocks(model)
+    placement = _place(model, recipe, world)
     context_length, windows = recipe.model.context_length, recipe.batch_sequences
     step = TrainingStep(
         placement,
         Optimizers(placement, recipe.optimizer),
         BatchLoader(training, context_length, windows, recipe.seed, recipe.batch_sizes),
         micro_batch=recipe.micro_batch
-        or world.on_first(lambda: fitting_micro_batch(recipe, device, world.size)),
+        or world.on_first(lambda: fitting_micro_batch(recipe, device, world.size, _shares(placement))),
         seed=recipe.seed,
         clip_norm=recipe.optimizer.clip_norm,
         dtype=_dtype(recipe, device),
         spikes_above=recipe.optimizer.skip_spikes_above,
     )
-    if recipe.compile != "off":
-        _compile(step, required=recipe.compile == "on")
+    _make_ready(step, recipe)
     if world.size > 1:
         step.rehearse()  # DDP settles the order in which it sends gradients, and with it the last bits
+    peak, peak_source = peak_flops(device, step.dtype)
     facts = Facts.here(
         device,
         placement,
@@ -99,6 +109,8 @@ def build_session(
         compiled=step.loss is not summed_loss,
         parameters=count_parameters(recipe.model),
         data_fingerprint=training.fingerprint,
+        peak_flops=peak,
+        peak_source=peak_source,
     )
     return Session(facts, placement.model, step, held_out)
 
@@ -141,6 +153,11 @@ def _place(model: GPT, recipe: Recipe, world: World) -> Placement:
     return Sharded(model, world) if shares else Replicated(model, world)
 
 
+def _shares(placement: Placement) -> int:
+    """Over how many processes weights and optimizer state are dealt out."""
+    return placement.world.size if isinstance(placement, Sharded) else 1
+
+
 def _dtype(recipe: Recipe, device: torch.device) -> torch.dtype:
     if recipe.precision == "auto":
         return torch.bfloat16 if bf16_is_fast(device) else torch.float32
@@ -176,23 +193,64 @@ def _without_dropout(config: ModelConfig) -> ModelConfig:
     return replace(config, embd_pdrop=0.0, attn_pdrop=0.0, resid_pdrop=0.0)
 
 
-def fitting_micro_batch(recipe: Recipe, device: torch.device, processes: int = 1) -> int:
+def placing_on(recipe: Recipe, device: torch.device) -> Placing:
+    """How a recipe is going to be computed on a device, its micro-batch and other processes apart."""
+    compiled = recipe.compile != "off" and (device.type != "cpu" or cxx_compiler() is not None)
+    precision: Precision = "bfloat16" if _dtype(recipe, device) == torch.bfloat16 else "float32"
+    return Placing(1, True, recipe.optimizer.name, precision, device.type, compiled)
+
+
+def fitting_micro_batch(recipe: Recipe, device: torch.device, processes: int = 1, shares: int = 1) -> int:
     """The most sequences to compute at once, a divisor of a process's share of the batch, by their memory.
 
-    For the backward pass a token keeps about 17 numbers a channel and layer (inputs of matrix products, norms
-    and the activation; Korthikanti et al. 2022, equation 2, without the attention matrix, which the fused
-    kernel never stores) and its logits about three times. They may take half the free memory.
+    `training.memory` says what a step takes; the weights already lie there when this is asked.
     """
     model = recipe.model
-    numbers_a_token = 17 * model.n_layer * model.n_embd + 3 * model.vocab_size
-    bytes_a_sequence = 4 * model.context_length * numbers_a_token
-    by_memory = available_memory(device) // 2 // bytes_a_sequence
+    weights = 4 * count_parameters(model) // shares
+    room = weights + _SHARE_OF_FREE_MEMORY[device.type != "cpu"] * available_memory(device)
+    by_memory = largest_micro_batch(model, replace(placing_on(recipe, device), shares=shares), room)
     # A CPU is fastest while activations stay in its caches; 16k tokens fill any GPU, more only cost memory.
     enough_tokens = 2_048 if device.type == "cpu" else 16_384
     limit = max(1, min(by_memory, enough_tokens // model.context_length))
     share = math.ceil(recipe.batch_sequences / processes)
     divisors = (n for n in range(1, share + 1) if share % n == 0)
     return max(n for n in divisors if n <= limit)
+
+
+def _make_ready(step: TrainingStep, recipe: Recipe) -> None:
+    """Compile the step, and see whether its micro-batch fits into a GPU's memory; halve it until it does."""
+    while True:
+        try:
+            if recipe.compile != "off":
+                _compile(step, required=recipe.compile == "on")
+            elif step.device.type != "cpu":
+                step.rehearse()
+            return
+        except torch.OutOfMemoryError as error:
+            halve_micro_batch(step, error)
+
+
+def halve_micro_batch(step: TrainingStep, error: torch.OutOfMemoryError) -> None:
+    """After running out of memory: compute fewer sequences at once, and say so.
+
+    Raises:
+        UserError: it was one already; or an update was broken off in the middle; or there are other
+            processes, which wait for this one.
+    """
+    world, fewer = step.placement.world, max(1, step.micro_batch // 2)
+    if step.micro_batch == 1 or step.optimizers.updating or world.size > 1:
+        raise UserError(
+            f"the device ran out of memory with a micro-batch of {step.micro_batch}",
+            where="micro_batch",
+            fix="Take a smaller model or context, or more GPUs and --parallel fsdp"
+            if step.micro_batch == 1
+            else f"Start it again with --micro-batch {fewer}; the last checkpoint is intact",
+        ) from error
+    step.optimizers.zero_grad()
+    step.micro_batch = fewer
+    if step.device.type == "cuda":
+        torch.cuda.empty_cache()
+    say(f"out of memory; going on with a micro-batch of {fewer}")
 
 
 def _compile(step: TrainingStep, *, required: bool) -> None:
@@ -211,6 +269,8 @@ def _compile(step: TrainingStep, *, required: bool) -> None:
             step.rehearse()
             say(f"compiled in {format_duration(time.perf_counter() - started)}")
             return
+        except torch.OutOfMemoryError:
+            raise
         except Exception as error:  # the compiler stack raises many kinds, and training can go on without it
             step.loss = summed_loss
             reason = f"torch.compile failed ({str(error).strip().splitlines()[0]})"

@@ -118,6 +118,11 @@ class Sharded(Placement):
         for name, parameter in self.model.named_parameters():
             yield name, parameter.detach()
 
+    def own_weights(self) -> Iterator[Tensor]:
+        """See `Placement`."""
+        for _, parameter in self._dealt_out():
+            yield _local(parameter)
+
     def whole_model(self) -> GPT | None:
         """See `Placement`: gathered tensor by tensor into the first process's main memory."""
         tensors = {}

@@ -9,29 +9,38 @@ run.json. After a crash the metrics are cut back to the checkpoint and written a
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from gpt2lab.base.device import peak_memory
 from gpt2lab.base.errors import UserError
+from gpt2lab.base.toml_table import as_table
 from gpt2lab.checkpoint.runs import checkpoint_folders
 from gpt2lab.data.evaluation_windows import sequential_windows
+from gpt2lab.data.published import PublishedShards
 from gpt2lab.model.gpt import GPT
 from gpt2lab.tokenizer import Tokenizer
+from gpt2lab.training.expected_curve import ExpectedCurve, closing_words, load_expected_curve
 from gpt2lab.training.facts import Facts
+from gpt2lab.training.flops import flops_per_token
+from gpt2lab.training.health import UpdateWatch
 from gpt2lab.training.interrupt import StopRequest, stop_on_signal
 from gpt2lab.training.live import LiveView, say
 from gpt2lab.training.parallel import shared_out
 from gpt2lab.training.recipe import Recipe
 from gpt2lab.training.restore import Saved, newest_whole_checkpoint
-from gpt2lab.training.run import RunFolder
+from gpt2lab.training.run import Row, RunFolder
 from gpt2lab.training.saving import Saver
 from gpt2lab.training.schedule import learning_rate_factor
-from gpt2lab.training.setup import Session, build_session
+from gpt2lab.training.setup import Session, build_session, halve_micro_batch
 from gpt2lab.training.step import StepOutcome, determinism
 from gpt2lab.training.validate import bytes_of_tokens, validate
 from gpt2lab.training.world import World
+from gpt2lab.training.writers import writers_of
 
 Sampler = Callable[[GPT, Tokenizer, str], str]  # (model, tokenizer, prompt) -> the prompt's continuation
 SKIPS_BEFORE_STOP = 3
@@ -59,7 +68,7 @@ class TrainingResult:
 
 def train(
     run: RunFolder,
-    data: Path,
+    data: Path | PublishedShards,
     tokenizer: Tokenizer | None = None,
     sampler: Sampler | None = None,
     world: World | None = None,
@@ -68,7 +77,7 @@ def train(
 
     Args:
         run: holds the recipe, and everything so far if the run was started before; locked by the caller.
-        data: folder of token shards with a train and a val split.
+        data: folder of token shards with a train and a val split, or published ones.
         tokenizer: saved beside the weights; also needed for bits per byte and samples.
         sampler: writes samples on the way.
         world: the processes that share the work; without it this one does it alone.
@@ -83,14 +92,16 @@ def train(
         earlier = Facts.from_json(started_with) if started_with else None
         saved = newest_whole_checkpoint(run, world)
         weights = saved.weights if saved else None
+        curve = load_expected_curve(recipe.expected_curve) if recipe.expected_curve else None
         session = build_session(recipe, data, tokenizer, earlier, weights, world)
-        loop = _Loop(run, recipe, session, tokenizer, sampler)
+        loop = _Loop(run, recipe, session, tokenizer, sampler, curve)
         loop.restore(saved)
         if earlier is None:
             run.save_facts(session.facts.to_json())
         else:
             loop.note_differences(earlier)
-        return loop.go(stop)
+        with loop.writing():
+            return loop.go(stop)
 
 
 class _Loop:
@@ -103,12 +114,15 @@ class _Loop:
         session: Session,
         tokenizer: Tokenizer | None,
         sampler: Sampler | None,
+        curve: ExpectedCurve | None,
     ) -> None:
         self.run, self.recipe, self.session = run, recipe, session
+        self.curve = curve
         self.world = session.step.placement.world
         self.tokenizer, self.sampler = tokenizer, sampler
         self.schedule = dataclasses.replace(recipe.schedule, steps=session.facts.steps)
         self.position = Position()
+        self._updates = UpdateWatch(session.step.placement)
         self._last_validation = (-1, math.inf)  # step and loss
         self._unlogged: list[float] = []  # seconds of the steps since the last row, nothing else counted
         self.bytes_of_token_V = None
@@ -134,6 +148,19 @@ class _Loop:
             say(f"not bit-identical from here: {difference}")
             self.run.add_metrics({"kind": "event", "step": self.position.step, "what": difference})
 
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Pass the metrics on to whom the recipe names, for as long as the block lasts."""
+        names = self.recipe.writers if self.world.is_first else ()
+        writers = writers_of(names, self.run.path, as_table(self.recipe), self.position.step)
+        self.run.listeners.extend(writers)
+        try:
+            yield
+        finally:
+            self.run.listeners.clear()
+            for writer in writers:
+                writer.close()
+
     def go(self, stop: StopRequest) -> TrainingResult:
         """The loop itself."""
         position, steps = self.position, self.schedule.steps
@@ -153,6 +180,8 @@ class _Loop:
                 if stopping:
                     break
             self.saver.wait()
+            if position.step == steps:
+                self._judge()
         newest = self.run.checkpoint(position.step)
         return TrainingResult(newest, position.step == steps, position.step)
 
@@ -160,8 +189,11 @@ class _Loop:
         """Take one step; log it when due; stop the run when steps keep failing."""
         position = self.position
         factor = learning_rate_factor(position.step, self.schedule)
+        logged = (position.step + 1) % self.recipe.log_every == 0 or position.step + 1 == self.schedule.steps
+        if logged:
+            self._updates.before()
         started = time.monotonic()
-        outcome = self.session.step.take(position.step, factor)
+        outcome = self._within_memory(factor)
         self._unlogged.append(time.monotonic() - started)
         position.step += 1
         position.seconds = time.monotonic() - self._clock
@@ -170,11 +202,26 @@ class _Loop:
             self._record_skip(outcome)
             return
         position.skipped_in_a_row = 0
-        if position.step % self.recipe.log_every == 0 or position.step == self.schedule.steps:
-            self._log(outcome, factor)
+        if logged:
+            self._log(outcome, factor, self._updates.ratio())
 
-    def _log(self, outcome: StepOutcome, factor: float) -> None:
-        position = self.position
+    def _within_memory(self, factor: float) -> StepOutcome:
+        """Take the step; where memory runs out in its gradients, take it again with half the micro-batch."""
+        step = self.session.step
+        while True:
+            try:
+                return step.take(self.position.step, factor)
+            except torch.OutOfMemoryError as error:
+                halve_micro_batch(step, error)
+                what = f"out of memory: not bit-identical from here, micro_batch is {step.micro_batch}"
+                self.run.add_metrics({"kind": "event", "step": self.position.step, "what": what})
+                self.session.facts = dataclasses.replace(self.session.facts, micro_batch=step.micro_batch)
+                self.run.save_facts(self.session.facts.to_json())
+
+    def _log(self, outcome: StepOutcome, factor: float, update_ratio: float) -> None:
+        position, facts = self.position, self.session.facts
+        tokens_per_s = self._tokens_of_unlogged() / sum(self._unlogged)
+        flops = flops_per_token(self.recipe.model).total
         row = {
             "kind": "train",
             "step": position.step,
@@ -182,7 +229,9 @@ class _Loop:
             "loss": outcome.loss,
             "lr": self.recipe.optimizer.learning_rate * factor,
             "grad_norm": outcome.gradient_norm,
-            "tokens_per_s": self._tokens_of_unlogged() / sum(self._unlogged),
+            "update_ratio": update_ratio,
+            "tokens_per_s": tokens_per_s,
+            "mfu": tokens_per_s * flops / (facts.peak_flops * facts.processes),
             "seconds": position.seconds,
             "memory_bytes": peak_memory(self.session.step.device),
         }
@@ -221,17 +270,29 @@ class _Loop:
         windows = sequential_windows(self.session.held_out, context_length, step.micro_batch, limit)
         own = shared_out(windows, self.world)
         result = validate(step.model, own, self.bytes_of_token_V, step.dtype).added_up(self.world)
-        row = {
+        tokens = self._tokens(position.step)
+        row: Row = {
             "kind": "validation",
             "step": position.step,
-            "tokens": self._tokens(position.step),
+            "tokens": tokens,
             "loss": result.loss,
             "bits_per_byte": result.bits_per_byte,
             "seconds": position.seconds,
         }
+        if self.curve and (edges := self.curve.at(tokens)):
+            row |= {"expected_low": edges[0], "expected": edges[1], "expected_high": edges[2]}
+            row |= {"verdict": self.curve.verdict(tokens, result.loss)}
         self._last_validation = (position.step, result.loss)
         self.run.add_metrics(row)
         self.live.validated(row)
+
+    def _judge(self) -> None:
+        """Say how the whole run lay to the curve it was expected to keep to."""
+        if self.curve is None:
+            return
+        verdicts = [row["verdict"] for row in self.run.metrics() if row.get("verdict")]
+        if words := closing_words(verdicts, self.curve):
+            self.live.say(words)
 
     def _sample(self) -> None:
         if self.sampler is None or self.tokenizer is None:

@@ -11,7 +11,7 @@ from gpt2lab.data.dataset import TokenDataset
 from gpt2lab.data.evaluation_windows import overlapping_windows
 from gpt2lab.model.gpt import GPT
 from gpt2lab.tokenizer import Tokenizer
-from gpt2lab.training.step import summed_loss
+from gpt2lab.training.loss import summed_loss
 from gpt2lab.training.world import World
 
 _TOKENS_AT_ONCE = 8192

@@ -1,6 +1,7 @@
-"""The CPU engine as a library: one for each set of instructions, all from the same sources (`base.native`)."""
+"""The CPU engine as a library: one for each set of instructions, from the same sources (`base.native`)."""
 
 import platform
+from dataclasses import replace
 from pathlib import Path
 
 from gpt2lab.base import native
@@ -14,7 +15,7 @@ _FLAGS = list(native.FLAGS)
 
 
 def _engine() -> native.Library:
-    return native.Library("the CPU engine", SOURCES, "engine.cpp")
+    return replace(native.CPU_ENGINE, folder=SOURCES)
 
 
 def best_variant() -> Variant:

@@ -1,0 +1,129 @@
+"""Training's C++ kernels as functions of tensors; where they cannot be had, PyTorch does their work.
+
+Both are deterministic, whatever the number of threads. Products take bfloat16 and float32 operands alike and
+round the latter on the way: a weight needs no copy in bfloat16, nor its gradient one in float32.
+"""
+
+import ctypes
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from gpt2lab.base.native import TRAINING, BuildError, best_variant, processor_flags
+
+_SOFTMAX = {torch.bfloat16: "softmax_losses_bfloat16", torch.float32: "softmax_losses_float32"}
+
+
+@cache
+def kernels() -> ctypes.CDLL | None:
+    """The library, compiled if need be; None where that cannot be, and `why_not` says why."""
+    return _loaded()[0]
+
+
+def why_not() -> str:
+    """Why there are no kernels; empty if there are."""
+    return _loaded()[1]
+
+
+@cache
+def _loaded() -> tuple[ctypes.CDLL | None, str]:
+    try:
+        return ctypes.CDLL(str(TRAINING.compiled(best_variant(processor_flags())))), ""
+    except (BuildError, OSError) as error:
+        return None, str(error)
+
+
+@cache
+def has_product() -> bool:
+    """Whether `product` is ours, which takes AMX; oneDNN's is as good elsewhere."""
+    library = kernels()
+    return library is not None and bool(library.has_product())
+
+
+def softmax_losses(logits_NV: Tensor, targets_N: Tensor, *, gradient: bool) -> Tensor:
+    """-log p(target) of each row, in nats; with `gradient` each logit is replaced by the loss's slope in it.
+
+    Args:
+        logits_NV: bfloat16 or float32; its rows lie a multiple of 16 numbers apart.
+        targets_N: int64; a row whose target is negative has neither loss nor gradient.
+        gradient: whether the logits are to be replaced.
+
+    Returns:
+        (N,) float64.
+    """
+    library = kernels()
+    n_rows, vocab_size = logits_NV.shape
+    if library is None or logits_NV.dtype not in _SOFTMAX:
+        return _plain_softmax_losses(logits_NV, targets_N, gradient=gradient)
+    losses_N = torch.empty(n_rows, dtype=torch.float64)
+    getattr(library, _SOFTMAX[logits_NV.dtype])(
+        *map(ctypes.c_int64, (n_rows, vocab_size, logits_NV.stride(0))),
+        *map(_address, (logits_NV, targets_N.contiguous(), losses_N)),
+        gradient,
+        torch.get_num_threads(),
+    )
+    return losses_N
+
+
+def _plain_softmax_losses(logits_NV: Tensor, targets_N: Tensor, *, gradient: bool) -> Tensor:
+    """`softmax_losses` by PyTorch."""
+    log_p_NV = logits_NV.float().log_softmax(-1)
+    counts_N = targets_N >= 0
+    at_N1 = targets_N.clamp(min=0)[:, None]
+    losses_N = -log_p_NV.gather(1, at_N1)[:, 0].double() * counts_N
+    if gradient:
+        slopes_NV = log_p_NV.exp_()
+        slopes_NV.scatter_add_(1, at_N1, torch.full_like(at_N1, -1, dtype=slopes_NV.dtype))
+        logits_NV.copy_(slopes_NV.mul_(counts_N[:, None]))
+    return losses_N
+
+
+def product(
+    a_MK: Tensor, b_KN: Tensor, out_MN: Tensor, *, bias_N: Tensor | None = None, add: bool = False
+) -> None:
+    """Matrix product a b in bfloat16 with sums in float32, written or added to `out_MN`.
+
+    Args:
+        a_MK: bfloat16 or float32, as it lies or transposed.
+        b_KN: likewise.
+        out_MN: bfloat16, or float32, which is needed to `add`.
+        bias_N: float32, added to every row.
+        add: to what is in `out_MN`, which is overwritten otherwise.
+    """
+    library = kernels()
+    if library is None or not has_product():
+        _plain_product(a_MK, b_KN, out_MN, bias_N, add)
+        return
+    (M, K), N = a_MK.shape, b_KN.size(1)
+    library.product_bfloat16(
+        *map(ctypes.c_int64, (M, N, K)),
+        *_operand(a_MK),
+        *_operand(b_KN),
+        _address(out_MN),
+        out_MN.dtype == torch.float32,
+        ctypes.c_int64(out_MN.stride(0)),
+        add,
+        _address(bias_N),
+        torch.get_num_threads(),
+    )
+
+
+def _plain_product(a_MK: Tensor, b_KN: Tensor, out_MN: Tensor, bias_N: Tensor | None, add: bool) -> None:
+    """`product` by PyTorch."""
+    a_MK, b_KN = a_MK.bfloat16(), b_KN.bfloat16()
+    if out_MN.dtype == torch.bfloat16 and bias_N is None:
+        torch.mm(a_MK, b_KN, out=out_MN)
+        return
+    result_MN = a_MK @ b_KN if bias_N is None else torch.addmm(bias_N.bfloat16(), a_MK, b_KN)
+    out_MN.add_(result_MN) if add else out_MN.copy_(result_MN)
+
+
+def _operand(matrix: Tensor) -> tuple[ctypes.c_void_p, bool, ctypes.c_int64, ctypes.c_int64]:
+    row, column = matrix.stride()
+    assert 1 in (row, column)
+    return _address(matrix), matrix.dtype == torch.float32, ctypes.c_int64(row), ctypes.c_int64(column)
+
+
+def _address(tensor: Tensor | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())

@@ -1,0 +1,1 @@
+"""C++ that training on a CPU is faster with."""

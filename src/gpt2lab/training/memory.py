@@ -1,0 +1,151 @@
+"""How much memory a device needs to train a model, by part, before anything is built.
+
+At its peak a step holds what always stays (weights, optimizer state) and what one micro-batch leaves for its
+backward pass. Gradients are there as well where a step has several micro-batches; with one, they come as the
+activations go, and the peak is at the beginning of the backward pass or at its end. Weights, gradients and
+AdamW's two moments are float32, Muon keeps one number a matrix entry. In shares (FSDP) each process has its
+part of those, and one block at a time whole.
+
+A token leaves, in each block, about `_ACTIVATIONS` bytes a channel: the residual stream in float32, and the
+inputs of products, normalisations and of the activation in the precision of the products (compare Korthikanti
+et al. 2022, equation 1, which counts 34 in 16 bits with dropout's masks; compiled code computes some anew).
+Where the plain attention kernel runs (`step.attention_kernel`) the T x T weights come on top.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from gpt2lab.model.config import ModelConfig, count_parameters
+
+Precision = Literal["bfloat16", "float32"]
+Optimizer = Literal["adamw", "muon"]
+_FLOAT32 = 4
+_BYTES = {"bfloat16": 2, "float32": 4}
+
+# Fitted to peak resident memory on a CPU (benchmarks/preflight_accuracy.py --fit prints them anew).
+_ACTIVATIONS = {"bfloat16": 41.6, "float32": 57.7}  # bytes a token, block and channel
+_SHORT_CONTEXT = 256  # up to where the plain attention kernel runs on a CPU, as in `training.step`
+_CPU_CHUNK, _GPU_CHUNK = 1024, 4096  # tokens whose logits are there at once, as in `training.loss`
+_SCORES = 4.69  # copies of the T x T attention weights that the plain kernel leaves or needs at once
+_RUNTIME = {"compiled": 295e6, "eager": 60e6}  # libraries loaded late, thread stacks, the compiler's own
+_GPU_RUNTIME = 600e6  # CUDA's context, cuBLAS' and cuDNN's workspaces
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Bytes on one device at the peak of a step, by part; what is not there at that moment counts 0."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    loss: int
+    runtime: int
+
+    @property
+    def total(self) -> int:
+        """All parts."""
+        return self.weights + self.gradients + self.optimizer + self.activations + self.loss + self.runtime
+
+
+@dataclass(frozen=True)
+class Placing:
+    """What decides the memory besides the model.
+
+    Args:
+        micro_batch: sequences computed at once on a device.
+        accumulates: whether a step has several of them.
+        optimizer: which one.
+        precision: of matrix products.
+        device: "cpu" or a GPU's type.
+        compiled: whether the step is.
+        shares: over how many processes weights, gradients and state are dealt out; 1 but with FSDP.
+    """
+
+    micro_batch: int
+    accumulates: bool = True
+    optimizer: Optimizer = "adamw"
+    precision: Precision = "bfloat16"
+    device: str = "cuda"
+    compiled: bool = True
+    shares: int = 1
+
+
+def memory_plan(model: ModelConfig, placing: Placing) -> MemoryPlan:
+    """What training needs on each device."""
+    parameters = count_parameters(model)
+    share = -(-parameters // placing.shares)
+    whole_block = 2 * _FLOAT32 * _block_parameters(model) if placing.shares > 1 else 0
+    tokens = placing.micro_batch * model.context_length
+    plan = MemoryPlan(
+        weights=_FLOAT32 * share + whole_block,
+        gradients=_FLOAT32 * share,
+        optimizer=_state(model, placing) // placing.shares,
+        activations=round(tokens * activation_bytes(model, placing)),
+        loss=loss_bytes(model, tokens, placing),
+        runtime=round(_runtime(placing)),
+    )
+    if placing.accumulates:
+        return plan
+    at_the_beginning, at_the_end = replace(plan, gradients=0), replace(plan, activations=0)
+    return max(at_the_beginning, at_the_end, key=lambda moment: moment.total)
+
+
+def activation_bytes(model: ModelConfig, placing: Placing) -> float:
+    """Bytes that a token leaves in all blocks for the backward pass."""
+    scores = _SCORES * _BYTES[placing.precision] * scores_kept(model, placing)
+    return model.n_layer * (_ACTIVATIONS[placing.precision] * model.n_embd + scores)
+
+
+def scores_kept(model: ModelConfig, placing: Placing) -> int:
+    """Attention weights that a token has in a block, where the plain kernel writes them to memory; else 0."""
+    plain = placing.device == "cpu" and model.context_length <= _SHORT_CONTEXT
+    return model.n_head * model.context_length if plain else 0
+
+
+def loss_bytes(model: ModelConfig, tokens: int, placing: Placing) -> int:
+    """Bytes of the head and the loss at the beginning of the backward pass (see `training.loss`).
+
+    A chunk's logits, and the output matrix's gradient: as it was made, and scaled; embedding and output being
+    one matrix, the two are added up there, too.
+    """
+    chunk = min(tokens, _CPU_CHUNK if placing.device == "cpu" else _GPU_CHUNK)
+    # On a GPU logits, their logarithms and slopes are there at once, the middle ones in float32.
+    copies = _BYTES[placing.precision] if placing.device == "cpu" else 2 * _BYTES[placing.precision] + 8
+    head = _FLOAT32 * model.vocab_size * model.n_embd
+    return chunk * model.vocab_size * copies + 2 * head
+
+
+def _state(model: ModelConfig, placing: Placing) -> int:
+    """Bytes of optimizer state of a whole model."""
+    matrices = model.n_layer * (4 * model.n_embd**2 + 2 * model.n_embd * model.inner_width)
+    by_adamw = count_parameters(model) - (matrices if placing.optimizer == "muon" else 0)
+    return 2 * _FLOAT32 * by_adamw + (_FLOAT32 * matrices if placing.optimizer == "muon" else 0)
+
+
+def _block_parameters(model: ModelConfig) -> int:
+    one, two = replace(model, n_layer=1), replace(model, n_layer=2)
+    return count_parameters(two) - count_parameters(one)
+
+
+def _runtime(placing: Placing) -> float:
+    if placing.device != "cpu":
+        return _GPU_RUNTIME
+    return _RUNTIME["compiled" if placing.compiled else "eager"]
+
+
+def largest_micro_batch(model: ModelConfig, placing: Placing, memory: float) -> int:
+    """The most sequences at once with which training fits into so many bytes; 0 if not even one does."""
+    one = memory_plan(model, replace(placing, micro_batch=1))
+    if one.total > memory:
+        return 0
+    low, high = 1, 2
+    while memory_plan(model, replace(placing, micro_batch=high)).total <= memory:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        if memory_plan(model, replace(placing, micro_batch=middle)).total <= memory:
+            low = middle
+        else:
+            high = middle
+    return low
