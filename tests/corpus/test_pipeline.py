@@ -313,10 +313,10 @@ def test_killed_at_random_moments_the_result_is_the_same(tmp_path):
 
 def test_ctrl_c_ends_all_and_loses_nothing_that_is_done(tmp_path):
     kills = kills_module()
-    kills.write_sources(tmp_path, 300)
+    kills.write_sources(tmp_path, 1500)  # seconds of work are left when the signal comes
     process = kills.start(tmp_path, tmp_path / "out")
     log = tmp_path / "out" / "stages" / "log.jsonl"
-    while not (log.exists() and log.read_text().count("\n") > 8):
+    while not (log.exists() and log.read_text().count("\n") > 2):
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)

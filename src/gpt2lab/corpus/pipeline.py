@@ -134,6 +134,11 @@ class _Build:
         tokens = self._tokens(documents, [done for _, done in judged])
         totals = add_counts(done.counts for done in tokens)
         dataset = self._shards(tokens, totals)
+        for folder in (self.out, *(self.out / STAGES_FOLDER).iterdir()):
+            if (
+                folder.is_dir()
+            ):  # a killed run's worker may have outlived it by a moment, and written into this one
+                remove_leftovers(folder)
         rows = funnel_rows(_total(read), _total(documents), [(name, _total(done)) for name, done in judged])
         manifest = {
             "format_version": FORMAT_VERSION,
