@@ -1,16 +1,14 @@
-"""Matrix products of training's kernels, and linear layers that go through them."""
+"""Matrix products of training's kernels."""
 
 import itertools
 
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpt2lab.base.native import BuildError, Library
 from gpt2lab.training import cpu_kernels
-from gpt2lab.training.linear import own_products
 
 BF16, F32 = torch.bfloat16, torch.float32
 needs_product = pytest.mark.skipif(not cpu_kernels.has_product(), reason="needs AMX and a C++ compiler")
@@ -61,18 +59,13 @@ def test_products_of_several_pieces(shape):
 
 
 @pytest.mark.parametrize("kernels", [True, False])
-def test_products_are_added_and_biased(monkeypatch, kernels):
+def test_products_are_added(monkeypatch, kernels):
     if not kernels:
         monkeypatch.setattr(cpu_kernels, "kernels", lambda: None)
-    a, b, before, bias = (
-        matrix(50, 70, BF16, False, 0),
-        matrix(70, 40, F32, True, 1),
-        torch.rand(50, 40),
-        torch.rand(40),
-    )
+    a, b, before = matrix(50, 70, BF16, False, 0), matrix(70, 40, F32, True, 1), torch.rand(50, 40)
     out = before.clone()
-    cpu_kernels.product(a, b, out, bias_N=bias, add=True)
-    assert off(out, before.double() + bias.double() + rounded(a) @ rounded(b)) < 8e-3
+    cpu_kernels.product(a, b, out, add=True)
+    assert off(out, before.double() + rounded(a) @ rounded(b)) < 8e-3
 
 
 @needs_product
@@ -96,27 +89,6 @@ def test_a_products_output_may_be_a_part_of_something_larger():
     assert off(whole[1:21, 5:42], rounded(a) @ rounded(b)) < 2e-6
     whole[1:21, 5:42] = 9
     assert (whole == 9).all()
-
-
-@needs_product
-def test_linear_layers_give_and_learn_the_same():
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(3, 40, 48, generator=generator, requires_grad=True)
-    layer = torch.nn.Linear(48, 72)
-    slope = torch.randn(3, 40, 72, generator=generator).bfloat16()
-    found = []
-    for mode in (own_products(torch.device("cpu"), BF16), own_products(torch.device("cpu"), F32)):
-        x.grad = None
-        layer.zero_grad()
-        with torch.autocast("cpu", BF16), mode:
-            y = layer(x)
-        y.backward(slope)
-        assert y.dtype == BF16
-        found.append([y.detach(), x.grad, layer.weight.grad, layer.bias.grad])
-    assert all(ours.dtype == theirs.dtype for ours, theirs in zip(*found, strict=True))
-    assert all(off(ours, theirs.double()) < 1e-2 for ours, theirs in zip(*found, strict=True))
-    exact = F.linear(rounded(x), rounded(layer.weight), layer.bias.double())
-    assert off(found[0][0], exact) < 4e-3
 
 
 def test_without_a_compiler_there_are_no_kernels_and_a_reason(monkeypatch):

@@ -79,21 +79,18 @@ def _plain_softmax_losses(logits_NV: Tensor, targets_N: Tensor, *, gradient: boo
     return losses_N
 
 
-def product(
-    a_MK: Tensor, b_KN: Tensor, out_MN: Tensor, *, bias_N: Tensor | None = None, add: bool = False
-) -> None:
+def product(a_MK: Tensor, b_KN: Tensor, out_MN: Tensor, *, add: bool = False) -> None:
     """Matrix product a b in bfloat16 with sums in float32, written or added to `out_MN`.
 
     Args:
         a_MK: bfloat16 or float32, as it lies or transposed.
         b_KN: likewise.
         out_MN: bfloat16, or float32, which is needed to `add`.
-        bias_N: float32, added to every row.
         add: to what is in `out_MN`, which is overwritten otherwise.
     """
     library = kernels()
     if library is None or not has_product():
-        _plain_product(a_MK, b_KN, out_MN, bias_N, add)
+        _plain_product(a_MK, b_KN, out_MN, add)
         return
     (M, K), N = a_MK.shape, b_KN.size(1)
     library.product_bfloat16(
@@ -104,18 +101,17 @@ def product(
         out_MN.dtype == torch.float32,
         ctypes.c_int64(out_MN.stride(0)),
         add,
-        _address(bias_N),
         torch.get_num_threads(),
     )
 
 
-def _plain_product(a_MK: Tensor, b_KN: Tensor, out_MN: Tensor, bias_N: Tensor | None, add: bool) -> None:
+def _plain_product(a_MK: Tensor, b_KN: Tensor, out_MN: Tensor, add: bool) -> None:
     """`product` by PyTorch."""
     a_MK, b_KN = a_MK.bfloat16(), b_KN.bfloat16()
-    if out_MN.dtype == torch.bfloat16 and bias_N is None:
+    if out_MN.dtype == torch.bfloat16:
         torch.mm(a_MK, b_KN, out=out_MN)
         return
-    result_MN = a_MK @ b_KN if bias_N is None else torch.addmm(bias_N.bfloat16(), a_MK, b_KN)
+    result_MN = a_MK @ b_KN
     out_MN.add_(result_MN) if add else out_MN.copy_(result_MN)
 
 
@@ -125,5 +121,5 @@ def _operand(matrix: Tensor) -> tuple[ctypes.c_void_p, bool, ctypes.c_int64, cty
     return _address(matrix), matrix.dtype == torch.float32, ctypes.c_int64(row), ctypes.c_int64(column)
 
 
-def _address(tensor: Tensor | None) -> ctypes.c_void_p:
-    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
+def _address(tensor: Tensor) -> ctypes.c_void_p:
+    return ctypes.c_void_p(tensor.data_ptr())

@@ -15,7 +15,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gpt2lab.data.loader import BatchLoader
 from gpt2lab.training.float32 import float32_products
-from gpt2lab.training.linear import own_products
 from gpt2lab.training.loss import summed_loss
 from gpt2lab.training.optimizer import Optimizers
 from gpt2lab.training.parallel import LossFunction, Placement, micro_batches_of
@@ -167,7 +166,7 @@ class TrainingStep:
         autocast = torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
         attention = attention_kernel(self.device, inputs_BT.size(1))
         with float32_products(self.device):
-            with autocast, attention, own_products(self.device, self.dtype):
+            with autocast, attention:
                 loss = self.placement.loss(self.loss, inputs_BT, targets_BT) / n_targets
             loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()

@@ -153,21 +153,19 @@ struct Left {
     }
 };
 
-// What becomes of the sums: into C, as float32 or bfloat16, with a bias, or added to what is there.
+// What becomes of the sums: into C, as float32 or bfloat16, or added to what is there.
 struct Target {
     void* data;
     bool is_float, add;
     int64_t row;
-    const float* bias;
 
     void store(const float* sums, int64_t step, int64_t m, int64_t n, int64_t rows, int64_t columns) const {
         for (int64_t part = 0; part < 2; part++) {
             __mmask16 mask = first(columns - 16 * part);
             if (!mask) return;
             int64_t at = n + 16 * part;
-            __m512 offset = bias ? _mm512_maskz_loadu_ps(mask, bias + at) : _mm512_setzero_ps();
             for (int64_t r = 0; r < rows; r++) {
-                __m512 sum = _mm512_add_ps(_mm512_loadu_ps(sums + r * step + 16 * part), offset);
+                __m512 sum = _mm512_loadu_ps(sums + r * step + 16 * part);
                 if (is_float) {
                     float* to = (float*)data + (m + r) * row + at;
                     if (add) sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, to));

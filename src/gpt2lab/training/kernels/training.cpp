@@ -24,9 +24,9 @@ extern "C" int has_product() {
 }
 extern "C" void product_bfloat16(int64_t M, int64_t N, int64_t K, const void* a, int a_float, int64_t a_row,
                                  int64_t a_column, const void* b, int b_float, int64_t b_row, int64_t b_column, void* c,
-                                 int c_float, int64_t c_row, int add, const float* bias, int threads) {
+                                 int c_float, int64_t c_row, int add, int threads) {
     product(M, N, K, {a, a_float != 0, a_row, a_column}, {b, b_float != 0, b_row, b_column},
-            {c, c_float != 0, add != 0, c_row, bias}, threads);
+            {c, c_float != 0, add != 0, c_row}, threads);
 }
 #else
 extern "C" int has_product() { return 0; }
