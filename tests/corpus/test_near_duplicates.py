@@ -37,7 +37,7 @@ def deduplicate(made, tmp_path, monkeypatch):
         )
         recipe = replace(recipe, duplicates=replace(recipe.duplicates, near_threshold=threshold))
         manifest = pipeline.build_corpus(
-            recipe, [folder], tmp_path / name, runner=Processes(1), memory=1_000_000
+            recipe, [str(folder)], tmp_path / name, runner=Processes(1), memory=1_000_000
         )
         dropped = sorted((tmp_path / name / "stages" / "duplicates").glob("*.parquet"))
         rows = [row for file in dropped for row in read_rows(file, ["id", "reason", "detail"])]

@@ -70,7 +70,7 @@ def recipe(made):
 def build(recipe, sources, out, workers=1):
     """The manifest of a corpus that is built, or built on."""
     with Processes(workers) as runner:
-        return build_corpus(recipe, [sources], out, runner=runner, memory=10**8)
+        return build_corpus(recipe, [str(sources)], out, runner=runner, memory=10**8)
 
 
 def log_of(out):
@@ -249,7 +249,7 @@ def test_the_documentation_of_python(made, tmp_path):
     assert rows["clean"].parts["code"][0] > 100
     assert rows["duplicates"].documents > 500
     with pytest.raises(UserError, match="this recipe reads no files"):
-        build_corpus(recipe, [tmp_path], tmp_path / "other", runner=Processes(1), memory=10**8)
+        build_corpus(recipe, [str(tmp_path)], tmp_path / "other", runner=Processes(1), memory=10**8)
 
 
 def test_every_shipped_recipe_is_sound():

@@ -25,6 +25,7 @@ examples:
   gpt2lab corpus build books texts/ --out corpora/books
   gpt2lab corpus fetch RS_2016-*.zst --out pages --contact you@example.com
   gpt2lab corpus build webtext pages --out corpora/web --memory 4GB
+  gpt2lab corpus build fineweb-like 's3://bucket/crawl/*.warc.gz' --out corpora/crawl
   gpt2lab corpus inspect corpora/web --html web.html
   gpt2lab train laptop-10m --data.path corpora/books/shards"""
 
@@ -35,8 +36,9 @@ _UNITS = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 class BuildOptions:
     """What to do with the recipe."""
 
-    sources: Annotated[Positional[tuple[Path, ...]], arg(metavar="SOURCES ...")] = ()
-    """files of text, pages or documents, or folders that hold some"""
+    sources: Annotated[Positional[tuple[str, ...]], arg(metavar="SOURCES ...")] = ()
+    """files of text, pages or documents, folders that hold some, or URLs of web archives (s3://..., also
+    with *)"""
     out: Path | None = None
     """the corpus's folder; corpora/RECIPE where not given"""
     workers: int = 0

@@ -15,6 +15,7 @@ from typing import IO, Any
 
 from gpt2lab.base.errors import UserError
 from gpt2lab.base.extras import import_extra
+from gpt2lab.corpus.remote_files import is_url, open_url
 
 LONGEST_LINE = 4 << 20
 """Bytes; a Reddit submission is at most some hundred thousand"""
@@ -32,23 +33,16 @@ def open_file(source: str | Path) -> IO[bytes]:
     Raises:
         UserError: there is no such file, or it cannot be read.
     """
+    if is_url(source):
+        return open_url(str(source))
     try:
-        if "://" not in str(source):
-            return Path(source).open("rb")
-        import fsspec
-
-        remote: IO[bytes] = fsspec.open(str(source), "rb").open()
-        return remote
+        return Path(source).open("rb")
     except FileNotFoundError as error:
         raise UserError("no such file", where=str(source), fix="Check the spelling") from error
     except IsADirectoryError as error:
         raise UserError("this is a folder, not a file", where=source, fix="Name a file inside it") from error
     except PermissionError as error:
         raise UserError("no permission to read this", where=source, fix="Check who may read it") from error
-    except (ImportError, ValueError) as error:  # fsspec: what it lacks, or a protocol that nobody knows
-        raise UserError(
-            f"nothing here can open this: {error}", where=source, fix="Install it, or copy the file here"
-        ) from error
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from pathlib import Path
 from gpt2lab.corpus.documents import files_below
 from gpt2lab.corpus.open_files import DamagedFile, open_unpacked
 from gpt2lab.corpus.pages import MAX_PAGE_BYTES, DroppedPage, Page
+from gpt2lab.corpus.remote_files import is_url
 from gpt2lab.corpus.web_archives import ARCHIVE_SUFFIXES, read_archive
 
 HTML_SUFFIXES = (".html", ".htm", ".xhtml")
@@ -22,6 +23,11 @@ def page_kind(file: str | Path) -> str | None:
     return next((suffix for suffix in PAGE_SUFFIXES if name.endswith(suffix)), None)
 
 
+def archive_kind(file: str) -> str | None:
+    """The ending that says that a file is a web archive; None for any other file."""
+    return next((suffix for suffix in ARCHIVE_SUFFIXES if file.lower().endswith(suffix)), None)
+
+
 def read_pages(source: str | Path, max_page_bytes: int = MAX_PAGE_BYTES) -> Iterator[Page | DroppedPage]:
     """Every page of a file or of all files below a folder, and what is none with its reason.
 
@@ -35,7 +41,7 @@ def read_pages(source: str | Path, max_page_bytes: int = MAX_PAGE_BYTES) -> Iter
     Raises:
         UserError: there is nothing there, or it is of another kind.
     """
-    if "://" in str(source):
+    if is_url(source):
         yield from read_archive(source, max_page_bytes)
         return
     for file, _ in files_below(Path(source), page_kind, ", ".join(PAGE_SUFFIXES)):

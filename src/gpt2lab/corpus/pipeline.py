@@ -21,7 +21,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,8 @@ from gpt2lab.corpus.fingerprints import PARTITION_DOCUMENTS, fingerprint_file
 from gpt2lab.corpus.funnel import add_counts, as_json, funnel_rows
 from gpt2lab.corpus.page_files import page_kind
 from gpt2lab.corpus.recipe import CorpusRecipe, save_corpus_recipe
-from gpt2lab.corpus.sources import PYTHON_DOCS, find_files, read_file
+from gpt2lab.corpus.remote_files import RemoteFile, is_url
+from gpt2lab.corpus.sources import PYTHON_DOCS, find_archives, find_files, read_file
 from gpt2lab.corpus.stage import (
     STAGES_FOLDER,
     Counts,
@@ -66,13 +67,13 @@ _SPACE_FOR_TEXT, _SPACE_FOR_PAGES = 2, 0.2  # bytes of all stages for a byte of 
 
 
 def build_corpus(
-    recipe: CorpusRecipe, sources: Sequence[Path], out: Path, *, runner: Runner, memory: int
+    recipe: CorpusRecipe, sources: Sequence[str], out: Path, *, runner: Runner, memory: int
 ) -> dict[str, Any]:
     """Build a corpus, or what of it is missing or has changed.
 
     Args:
         recipe: what becomes of the sources.
-        sources: files and folders; none for a recipe that brings its own.
+        sources: files, folders and URLs of web archives; none for a recipe that brings its own.
         out: the corpus's folder; made, or one that an earlier build made.
         runner: where the work is done.
         memory: bytes for each of its workers.
@@ -86,19 +87,29 @@ def build_corpus(
     """
     _require_ours(out)
     out = out.absolute()  # machines of a cluster have working directories of their own
-    groups = _find_sources(recipe, [source.absolute() for source in sources])
+    found = _find_sources(recipe, sources)
     evaluation = find_evaluation_files([Path(path).absolute() for path in recipe.decontaminate.against])
-    _require_space(out, groups)
+    _require_space(out, found)
     tokenizer = load_tokenizer_of(recipe.shards.tokenizer)
     make_folder(out)
     with _only_builder(out):
         remove_leftovers(out)
         save_corpus_recipe(recipe, out / RECIPE_NAME)
-        names = [str(source) for source in sources] or [PYTHON_DOCS]
-        return _Build(recipe, names, groups, evaluation, tokenizer, Workshop(out, runner, memory)).run()
+        names = list(sources) or [PYTHON_DOCS]
+        return _Build(recipe, names, found, evaluation, tokenizer, Workshop(out, runner, memory)).run()
 
 
-SourceGroups = list[list[tuple[Path, str]]]
+@dataclass(frozen=True)
+class _Found:
+    """What the sources stand for.
+
+    Attributes:
+        groups: files here with their names, those that are read by one task in a group.
+        archives: web archives elsewhere, read one by one.
+    """
+
+    groups: list[list[tuple[Path, str]]]
+    archives: list[RemoteFile]
 
 
 class _Build:
@@ -108,14 +119,14 @@ class _Build:
         self,
         recipe: CorpusRecipe,
         sources: list[str],
-        groups: SourceGroups,
+        found: _Found,
         evaluation: list[Path],
         tokenizer: Tokenizer,
         workshop: Workshop,
     ) -> None:
         self.recipe = recipe
         self.sources = sources
-        self.groups = groups
+        self.found = found
         self.evaluation = evaluation
         self.tokenizer = tokenizer
         self.out = workshop.folder
@@ -148,6 +159,9 @@ class _Build:
                 {"file": str(file.path), "size": file.size, "sha256": file.sha256}
                 for group in sources
                 for file in group
+            ]
+            + [
+                {"file": file.url, "size": file.size, "version": file.version} for file in self.found.archives
             ],
             "funnel": as_json(rows),
             "near_duplicates": near,
@@ -160,13 +174,13 @@ class _Build:
 
     def _hash_sources(self) -> list[list[FileFacts]]:
         """What the source files are, in their groups."""
-        paths = [file for group in self.groups for file, _ in group]
+        paths = [file for group in self.found.groups for file, _ in group]
         facts: dict[Path, FileFacts] = {}
         with Progress(len(paths), "sources", "files") as progress:
             for _, fact in self.workshop.runner.map(file_facts, paths):
                 facts[fact.path] = fact
                 progress.advance()
-        return [[facts[file] for file, _ in group] for group in self.groups]
+        return [[facts[file] for file, _ in group] for group in self.found.groups]
 
     def _read(self, sources: list[list[FileFacts]]) -> list[Done]:
         table = self.recipe.read
@@ -175,10 +189,16 @@ class _Build:
         if self.recipe.read.source == "python-docs":
             own = {"names": [PYTHON_DOCS], "python": sys.version}
             return self._run(stage, [Task(PYTHON_DOCS, (), own)])
-        tasks = [
-            Task(f"{number:05d}", tuple(facts), {"names": [name for _, name in group]})
-            for number, (facts, group) in enumerate(zip(sources, self.groups, strict=True))
+        here: list[tuple[tuple[FileFacts, ...], dict[str, Any]]] = [
+            (tuple(facts), {"names": [name for _, name in group]})
+            for facts, group in zip(sources, self.found.groups, strict=True)
         ]
+        # An archive elsewhere is read once: its version stands for the hash, which takes a reading more.
+        elsewhere = [
+            ((), {"names": [file.url], "size": file.size, "version": file.version})
+            for file in self.found.archives
+        ]
+        tasks = [Task(f"{number:05d}", *work) for number, work in enumerate([*here, *elsewhere])]
         return self._run(stage, tasks)
 
     def _filter(self, read: list[Done]) -> list[Done]:
@@ -289,16 +309,18 @@ class _Build:
         return run_stage(stage, tasks, self.workshop)
 
 
-def _find_sources(recipe: CorpusRecipe, sources: Sequence[Path]) -> SourceGroups:
+def _find_sources(recipe: CorpusRecipe, sources: Sequence[str]) -> _Found:
     if recipe.read.source == "files":
-        return find_files(sources)
+        urls = [source for source in sources if is_url(source)]
+        paths = [Path(source).absolute() for source in sources if not is_url(source)]
+        return _Found(find_files(paths) if paths or not urls else [], find_archives(urls))
     if sources:
         raise UserError(
             "this recipe reads no files: its text is in this Python installation",
             where=sources[0],
             fix="Leave the sources out, or choose another recipe",
         )
-    return []
+    return _Found([], [])
 
 
 def _total(done: list[Done]) -> Counts:
@@ -359,9 +381,10 @@ def _require_ours(out: Path) -> None:
         )
 
 
-def _require_space(out: Path, groups: SourceGroups) -> None:
+def _require_space(out: Path, found: _Found) -> None:
     """Refuse sources whose stages cannot fit: they take twice the size of texts, and of pages far less."""
-    sizes = [(file.stat().st_size, page_kind(file)) for group in groups for file, _ in group]
+    sizes = [(file.stat().st_size, bool(page_kind(file))) for group in found.groups for file, _ in group]
+    sizes += [(file.size, True) for file in found.archives]
     needed = sum(size * (_SPACE_FOR_PAGES if is_page else _SPACE_FOR_TEXT) for size, is_page in sizes)
     there = sum(file.stat().st_size for file in (out / STAGES_FOLDER).rglob("*") if file.is_file())
     require_free_space(out, round(needed) - there, "this corpus")

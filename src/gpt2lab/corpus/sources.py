@@ -12,12 +12,14 @@ from gpt2lab.base.groups import groups_of_size
 from gpt2lab.corpus import documents
 from gpt2lab.corpus.documents import Document, Dropped, TooLargeError, is_blank, read_records
 from gpt2lab.corpus.extraction_process import ExtractionProcess
-from gpt2lab.corpus.page_files import PAGE_SUFFIXES, page_kind, read_pages
+from gpt2lab.corpus.page_files import PAGE_SUFFIXES, archive_kind, page_kind, read_pages
 from gpt2lab.corpus.pages import MAX_PAGE_BYTES, DroppedPage, Page
 from gpt2lab.corpus.parquet_texts import NoTextColumnError
 from gpt2lab.corpus.python_docs import read_python_docs
+from gpt2lab.corpus.remote_files import RemoteFile, find_remote_files
 from gpt2lab.corpus.stage import Call, Counts
 from gpt2lab.corpus.stage_files import StageWriter, utf8_length
+from gpt2lab.corpus.web_archives import ARCHIVE_SUFFIXES
 
 PYTHON_DOCS = "python-docs"  # the name of the source that needs no file
 _GROUP_BYTES = 4_000_000  # small files are read together until they make this much,
@@ -43,13 +45,23 @@ def find_files(sources: Sequence[Path]) -> list[list[tuple[Path, str]]]:
     return list(groups_of_size(found, lambda entry: sizes[entry[0]], enough))
 
 
+def find_archives(urls: Sequence[str]) -> list[RemoteFile]:
+    """The web archives elsewhere that URLs stand for; see `find_remote_files`.
+
+    Raises:
+        UserError: there is none at one of them, or nothing here can reach it.
+    """
+    kinds = ", ".join(ARCHIVE_SUFFIXES)
+    return [file for url in urls for file in find_remote_files(url, archive_kind, kinds)]
+
+
 def read_file(call: Call) -> Counts:
     """The stage ``read``: source files to a file of documents and one of what gave none.
 
     Of pages the main text is taken out here.
 
-    Parameters: `names`, one for each input; `max_bytes`, the length of the longest page or document that is
-    kept; `extractor`, see `corpus.extraction`.
+    Parameters: `names`, one for each input, or without inputs the URL of an archive; `max_bytes`, the length
+    of the longest page or document that is kept; `extractor`, see `corpus.extraction`.
     """
     extraction = ExtractionProcess(call.parameters["extractor"])
     with StageWriter(call, "read") as writer, extraction:
@@ -90,11 +102,14 @@ def _keep_document(document: Document, max_bytes: int, writer: StageWriter) -> N
 def _sources(call: Call) -> Iterator[Page | Document | DroppedPage]:
     if call.parameters["names"] == [PYTHON_DOCS]:
         yield from read_python_docs()
-    for file, name in zip(call.inputs, call.parameters["names"], strict=False):
+        return
+    max_bytes = call.parameters["max_bytes"]
+    names = call.parameters["names"]
+    for file, name in zip(call.inputs or names, names, strict=True):
         if page_kind(file):
-            yield from read_pages(file, min(call.parameters["max_bytes"], MAX_PAGE_BYTES))
+            yield from read_pages(file, min(max_bytes, MAX_PAGE_BYTES))
         else:
-            for record in read_records(file, name, call.parameters["max_bytes"]):
+            for record in read_records(Path(file), name, max_bytes):
                 if isinstance(record, UserError):
                     yield DroppedPage(record.where or name, _reason(record), record.what)
                 else:
