@@ -168,18 +168,21 @@ def fit(results: dict) -> None:
     """Print the constants of `training.memory` and `training.forecast` that these measurements give.
 
     Least squares (none below 0) over the relative errors of the bfloat16 measurements; the last measurement
-    gives what is different in float32.
+    gives what is different in float32. What a token leaves behind in bfloat16 and what the libraries take
+    cannot be told apart by so few: the former stays, as fitted while every case kept its attention weights.
     """
     import numpy as np
     from scipy.optimize import nnls
 
-    peaks, steps, last = [], [], {}
+    from gpt2lab.training.memory import _ACTIVATIONS, _SCORES, _SHORT_CONTEXT
+
+    runtimes, steps, last = [], [], {}
     for name, case in FITTED.items():
         model, found = case["model"], results[name]
         parts, probe, many = found["parts"], found["probe"], case["micro_batches"]
         tokens = case["micro_batch"] * model["context_length"]
         channels = tokens * model["n_layer"] * model["n_embd"]
-        plain = model["context_length"] <= 256
+        plain = model["context_length"] <= _SHORT_CONTEXT
         scores = tokens * model["n_layer"] * model["n_head"] * model["context_length"] * plain
         gradients = parts["weights"] if many > 1 else 0
         known = gradients + sum(parts[part] for part in ("weights", "optimizer", "loss"))
@@ -193,19 +196,15 @@ def fit(results: dict) -> None:
             last = {"peak": peak - known, "channels": channels, "scores": scores, "step": step}
             last |= {"products": products, "passes": channels / read}
             continue
-        peaks.append(np.array([channels, 2 * scores, 1.0, peak - known]) / peak)
+        runtimes.append((peak - known - _ACTIVATIONS["bfloat16"] * channels - 2 * _SCORES * scores, 1 / peak))
         steps.append(np.array([products, many * channels / read, step]) / seconds)
 
-    def solve(rows: list) -> list[float]:
-        table = np.stack(rows)
-        return nnls(table[:, :-1], table[:, -1])[0].tolist()
-
-    kept, copies, runtime = solve(peaks)
-    slowness, passes = solve(steps)
-    kept_32 = (last["peak"] - runtime - 4 * copies * last["scores"]) / last["channels"]
+    table = np.stack(steps)
+    slowness, passes = nnls(table[:, :-1], table[:, -1])[0].tolist()
+    runtime = np.average(*np.transpose(runtimes))
+    kept_32 = (last["peak"] - runtime - 4 * _SCORES * last["scores"]) / last["channels"]
     shapes_32 = last["products"] / (last["step"] - passes * last["passes"])
-    print(f"_ACTIVATIONS {kept:.1f}, float32 {kept_32:.1f}; _SCORES {copies:.2f}", end="; ")
-    print(f"_RUNTIME {runtime / 1e6:.0f}e6")
+    print(f"_ACTIVATIONS float32 {kept_32:.1f}; _RUNTIME {runtime / 1e6:.0f}e6")
     print(f"_SHAPES {1 / slowness:.2f}, float32 {shapes_32:.2f}; _PASSES {passes:.0f}")
 
 

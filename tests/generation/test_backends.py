@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gpt2lab.base.errors import UserError
-from gpt2lab.generation import cpu_engine
+from gpt2lab.generation import backends, cpu_engine
 from gpt2lab.generation.backends import backend_for
 from gpt2lab.generation.cpu_engine import CpuEngine
 from gpt2lab.generation.decoder import TorchBackend
@@ -21,6 +21,7 @@ def no_engine(monkeypatch):
         raise BuildError("there is no C++ compiler (g++ or clang++)")
 
     monkeypatch.setattr(cpu_engine.build, "library", refuse)
+    backends._tell_once.cache_clear()
 
 
 def test_float32_is_plain_pytorch_with_the_models_own_weights(make_model):
@@ -40,7 +41,7 @@ def test_a_cpu_gets_the_cpu_engine(make_model, asked, given):
 
 @pytest.mark.parametrize("precision", ["auto", "bf16"])
 def test_without_an_engine_pytorch_computes_and_a_line_says_why(make_model, no_engine, precision, capsys):
-    backend = backend_for(make_model(), CPU, precision)
+    backend, _ = backend_for(make_model(), CPU, precision), backend_for(make_model(), CPU, precision)
     assert isinstance(backend, TorchBackend)
     said = capsys.readouterr().err
     assert said.count("\n") == 1

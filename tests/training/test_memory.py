@@ -24,6 +24,7 @@ PLACINGS = st.builds(
     device=st.sampled_from(["cpu", "cuda"]),
     compiled=st.booleans(),
     shares=st.integers(1, 16),
+    recompute=st.booleans(),
 )
 
 
@@ -52,6 +53,14 @@ def test_one_micro_batch_a_step_never_needs_more_than_several(placing: Placing) 
     one, several = (memory_plan(GPT2, replace(placing, accumulates=many)) for many in (False, True))
     assert one.total <= several.total
     assert 0 in (one.gradients, one.activations)
+
+
+@given(PLACINGS)
+def test_recomputing_keeps_a_blocks_activations_and_every_blocks_input(placing: Placing) -> None:
+    kept, anew = (
+        memory.activation_bytes(GPT2, replace(placing, recompute=choice)) for choice in (False, True)
+    )
+    assert anew == pytest.approx(kept / GPT2.n_layer + GPT2.n_layer * 4 * GPT2.n_embd)
 
 
 @given(PLACINGS, st.floats(0, 100e9))

@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -124,3 +125,19 @@ def test_here_a_step_is_products_activations_and_update(make_recipe: Any) -> Non
     found = forecast_here(make_recipe(micro_batch=0))
     assert found.tokens_per_s > 0
     assert found.placing.micro_batch in (1, 2, 4)
+
+
+def test_what_does_not_fit_is_told_with_what_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forecast, "available_memory", lambda device: 1.0)
+    small = replace(load_recipe("laptop-10m"), device="cpu", micro_batch=8)
+    assert re.search(r"DOES NOT FIT; with --recompute-activations it takes \d", preview(small, [], 1, None))
+    anew = preview(replace(small, recompute_activations=True), [], 1, None)
+    assert re.search(r"DOES NOT FIT$", anew, re.MULTILINE)
+
+
+def test_computing_blocks_anew_costs_their_forward_pass() -> None:
+    model, placing, probe = PRESETS["gpt2"], Placing(1), Probe(500e12, 2e12)
+    kept = tokens_per_second(model, 1024, placing, probe)
+    anew = tokens_per_second(model, 1024, replace(placing, recompute=True), probe)
+    flops = flops_per_token(model)
+    assert kept / anew == pytest.approx(1 + (flops.blocks + flops.attention) / 3 / flops.total)

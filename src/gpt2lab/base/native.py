@@ -4,6 +4,7 @@ Standard library only, because `setup.py` uses it too, where nothing else is ins
 the libraries of its architecture; a checkout compiles those for its machine when they are first used.
 """
 
+import ctypes
 import hashlib
 import os
 import platform
@@ -53,6 +54,9 @@ VARIANTS = {  # by architecture, the best first
 }
 
 
+_AMX = frozenset(("amx_tile", "amx_bf16", "amx_int8"))
+
+
 class BuildError(Exception):
     """A library cannot be compiled or loaded here; the message says why in one line."""
 
@@ -64,15 +68,22 @@ def variants() -> tuple[Variant, ...]:
 
 
 def processor_flags() -> frozenset[str]:
-    """What this processor can do, in /proc/cpuinfo's words."""
+    """What this process may do with its processor, in /proc/cpuinfo's words."""
     cpuinfo = Path("/proc/cpuinfo")
     if not cpuinfo.exists():  # macOS: every arm64 Mac has the dot products
         return frozenset({"asimddp"} if platform.machine() == "arm64" else ())
     for line in cpuinfo.read_text().splitlines():
         key, _, value = line.partition(":")
         if key.strip() in ("flags", "Features"):
-            return frozenset(value.split())
+            flags = frozenset(value.split())
+            return flags if "amx_tile" in flags and _allow_tiles() else flags - _AMX
     return frozenset()
+
+
+def _allow_tiles() -> bool:
+    """Ask the system for AMX's registers, which no process has from the start; its threads get them too."""
+    arch_prctl, ask_for_state, tile_data = map(ctypes.c_long, (158, 0x1023, 18))
+    return bool(ctypes.CDLL(None).syscall(arch_prctl, ask_for_state, tile_data) == 0)
 
 
 def best_variant(flags: frozenset[str]) -> Variant:

@@ -1,6 +1,7 @@
 """Which engine computes a model's scores: the CPU engine where there is one, else plain PyTorch."""
 
 import sys
+from functools import cache
 from typing import Literal
 
 import torch
@@ -38,7 +39,7 @@ def backend_for(model: GPT, device: torch.device, precision: PrecisionChoice) ->
                     where="precision",
                     fix="Install a C++ compiler (g++), or use --precision float32",
                 ) from error
-            print(f"computing in PyTorch, several times slower: {error}", file=sys.stderr)
+            _tell_once(f"computing in PyTorch, several times slower: {error}")
     if device.type != "cpu" and precision in _QUANTISED:
         raise UserError(
             f"{precision} is computed on CPUs only",
@@ -49,3 +50,9 @@ def backend_for(model: GPT, device: torch.device, precision: PrecisionChoice) ->
     dtype = torch.bfloat16 if in_bf16 and device.type != "cpu" else torch.float32
     model = model.to(device, dtype)
     return CapturedBackend(model) if device.type == "cuda" else TorchBackend(model)
+
+
+@cache
+def _tell_once(line: str) -> None:
+    """A line on standard error; a draft model has the same to say as the model it serves."""
+    print(line, file=sys.stderr)

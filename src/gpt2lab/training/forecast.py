@@ -34,8 +34,8 @@ MEMORY_SHARE = 0.9
 """Of a GPU's memory that a plan may take: the rest is lost to fragments and to what else is there"""
 
 # Fitted like the constants of `training.memory`.
-_SHAPES = {"bfloat16": 0.78, "float32": 0.81}  # of the timed rate of square products
-_PASSES = 1352.0  # bytes a token, block and channel that go through memory, or take as long as if they did
+_SHAPES = {"bfloat16": 0.76, "float32": 0.81}  # of the timed rate of square products
+_PASSES = 940.0  # bytes a token, block and channel that go through memory, or take as long as if they did
 _OPTIMIZER_BYTES = 40  # a parameter: gradient, weight and two moments read, three of them written, clipping
 
 
@@ -115,13 +115,25 @@ def tokens_per_second(model: ModelConfig, batch_tokens: int, placing: Placing, t
         timed: what the device does at best.
     """
     if placing.device != "cpu":
-        return ASSUMED_MFU * timed.flops / flops_per_token(model).total
+        return ASSUMED_MFU * timed.flops / computed_flops(model, placing)
     return batch_tokens / _seconds_a_step(model, batch_tokens, placing, timed)
 
 
+def computed_flops(model: ModelConfig, placing: Placing) -> float:
+    """Operations a token costs; with blocks computed anew a third more than their model FLOPs."""
+    flops = flops_per_token(model)
+    return flops.total + (flops.blocks + flops.attention) * _anew(placing)
+
+
+def _anew(placing: Placing) -> float:
+    """Share of the blocks' work, forward and backward, that recomputing adds: a forward pass."""
+    return 1 / 3 if placing.recompute else 0.0
+
+
 def _seconds_a_step(model: ModelConfig, tokens: int, placing: Placing, timed: Probe) -> float:
-    products = flops_per_token(model).total * tokens / (_SHAPES[placing.precision] * timed.flops)
-    activations = _PASSES * model.n_layer * model.n_embd * tokens / timed.read
+    products = computed_flops(model, placing) * tokens / (_SHAPES[placing.precision] * timed.flops)
+    passes = _PASSES * (1 + _anew(placing))
+    activations = passes * model.n_layer * model.n_embd * tokens / timed.read
     update = _OPTIMIZER_BYTES * count_parameters(model) / timed.read
     return products + activations + update
 
@@ -134,7 +146,7 @@ def forecast_on(recipe: Recipe, accelerator: Accelerator, devices: int) -> Forec
     precision: Precision = "float32" if "float32" in accelerator.source else "bfloat16"
     room = MEMORY_SHARE * accelerator.memory
     per_device = max(1, -(-recipe.batch_sequences // devices))
-    placing = Placing(0, True, recipe.optimizer.name, precision)
+    placing = Placing(0, True, recipe.optimizer.name, precision, recompute=recipe.recompute_activations)
     ways = {"auto": (1, devices), "ddp": (1,), "fsdp": (devices,)}[recipe.parallel]
     for shares in ways:
         placing = replace(placing, shares=shares)
@@ -143,7 +155,7 @@ def forecast_on(recipe: Recipe, accelerator: Accelerator, devices: int) -> Forec
         if placing.micro_batch:
             break
     memory = memory_plan(recipe.model, replace(placing, micro_batch=max(1, placing.micro_batch)))
-    rate = ASSUMED_MFU * accelerator.flops * devices / flops_per_token(recipe.model).total
+    rate = ASSUMED_MFU * accelerator.flops * devices / computed_flops(recipe.model, placing)
     return Forecast(accelerator.name, devices, placing, memory, room, rate, tokens_of(recipe) / rate)
 
 

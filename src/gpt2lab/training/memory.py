@@ -23,11 +23,11 @@ _FLOAT32 = 4
 _BYTES = {"bfloat16": 2, "float32": 4}
 
 # Fitted to peak resident memory on a CPU (benchmarks/preflight_accuracy.py --fit prints them anew).
-_ACTIVATIONS = {"bfloat16": 41.6, "float32": 57.7}  # bytes a token, block and channel
-_SHORT_CONTEXT = 256  # up to where the plain attention kernel runs on a CPU, as in `training.step`
+_ACTIVATIONS = {"bfloat16": 41.6, "float32": 63.0}  # bytes a token, block and channel
+_SHORT_CONTEXT = 128  # up to where the plain attention kernel runs on a CPU, as in `training.step`
 _CPU_CHUNK, _GPU_CHUNK = 1024, 4096  # tokens whose logits are there at once, as in `training.loss`
 _SCORES = 4.69  # copies of the T x T attention weights that the plain kernel leaves or needs at once
-_RUNTIME = {"compiled": 295e6, "eager": 60e6}  # libraries loaded late, thread stacks, the compiler's own
+_RUNTIME = {"compiled": 420e6, "eager": 60e6}  # libraries loaded late, thread stacks, the compiler's own
 _GPU_RUNTIME = 600e6  # CUDA's context, cuBLAS' and cuDNN's workspaces
 
 
@@ -60,6 +60,7 @@ class Placing:
         device: "cpu" or a GPU's type.
         compiled: whether the step is.
         shares: over how many processes weights, gradients and state are dealt out; 1 but with FSDP.
+        recompute: whether blocks keep only their inputs (`training.recompute`).
     """
 
     micro_batch: int
@@ -69,6 +70,7 @@ class Placing:
     device: str = "cuda"
     compiled: bool = True
     shares: int = 1
+    recompute: bool = False
 
 
 def memory_plan(model: ModelConfig, placing: Placing) -> MemoryPlan:
@@ -94,7 +96,10 @@ def memory_plan(model: ModelConfig, placing: Placing) -> MemoryPlan:
 def activation_bytes(model: ModelConfig, placing: Placing) -> float:
     """Bytes that a token leaves in all blocks for the backward pass."""
     scores = _SCORES * _BYTES[placing.precision] * scores_kept(model, placing)
-    return model.n_layer * (_ACTIVATIONS[placing.precision] * model.n_embd + scores)
+    a_block = _ACTIVATIONS[placing.precision] * model.n_embd + scores
+    if placing.recompute:  # every block's input, and all of the one that is computed anew
+        return model.n_layer * _FLOAT32 * model.n_embd + a_block
+    return model.n_layer * a_block
 
 
 def scores_kept(model: ModelConfig, placing: Placing) -> int:

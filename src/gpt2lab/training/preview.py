@@ -16,7 +16,7 @@ from gpt2lab.base.toml_table import as_table
 from gpt2lab.model.config import count_parameters
 from gpt2lab.training.flops import flops_per_token
 from gpt2lab.training.forecast import ASSUMED_MFU, Forecast, forecast_here, forecast_on, tokens_of
-from gpt2lab.training.memory import MemoryPlan
+from gpt2lab.training.memory import MemoryPlan, memory_plan
 from gpt2lab.training.recipe import Recipe
 
 _TOKEN_BYTES = 2  # in published shards
@@ -88,7 +88,7 @@ def _here(recipe: Recipe) -> list[str]:
         f"{found.probe.flops / 1e9:,.0f} GFLOP/s, {found.probe.read / 1e9:,.0f} GB/s",
         "micro-batch": f"{placing.micro_batch:,}" + ("" if recipe.micro_batch else " (found)"),
         "memory": f"{format_bytes(found.memory.total)} of {format_bytes(found.room)} free"
-        + ("" if found.fits else ": DOES NOT FIT"),
+        + _verdict(recipe, found),
         **{f"  {name}": size for name, size in _parts(found.memory)},
         "speed": f"about {found.tokens_per_s:,.0f} tokens/s",
         "time": _time(recipe, found),
@@ -97,6 +97,15 @@ def _here(recipe: Recipe) -> list[str]:
         4 * count_parameters(recipe.model) + found.memory.optimizer * placing.shares
     )
     return _rows(rows)
+
+
+def _verdict(recipe: Recipe, found: Forecast) -> str:
+    if found.fits:
+        return ""
+    if found.placing.recompute:
+        return ": DOES NOT FIT"
+    anew = memory_plan(recipe.model, dataclasses.replace(found.placing, recompute=True)).total
+    return f": DOES NOT FIT; with --recompute-activations it takes {format_bytes(anew)}"
 
 
 def _time(recipe: Recipe, found: Forecast) -> str:

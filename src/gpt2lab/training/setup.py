@@ -197,7 +197,8 @@ def placing_on(recipe: Recipe, device: torch.device) -> Placing:
     """How a recipe is going to be computed on a device, its micro-batch and other processes apart."""
     compiled = recipe.compile != "off" and (device.type != "cpu" or cxx_compiler() is not None)
     precision: Precision = "bfloat16" if _dtype(recipe, device) == torch.bfloat16 else "float32"
-    return Placing(1, True, recipe.optimizer.name, precision, device.type, compiled)
+    recompute = recipe.recompute_activations
+    return Placing(1, True, recipe.optimizer.name, precision, device.type, compiled, recompute=recompute)
 
 
 def fitting_micro_batch(recipe: Recipe, device: torch.device, processes: int = 1, shares: int = 1) -> int:

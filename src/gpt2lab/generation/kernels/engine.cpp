@@ -7,10 +7,6 @@
 #include <mutex>
 #include "product.h"
 #include "threads.h"
-#if defined(__AMX_BF16__) && defined(__linux__)
-#include <sys/syscall.h>
-#include <unistd.h>
-#endif
 
 enum Activation { GELU_TANH = 0, GELU_ERF = 1, RELU = 2, SILU = 3 };
 
@@ -99,7 +95,6 @@ public:
         memory.allocate((s.tied ? 1 : 2) * head_bytes + screen_bytes + block_bytes);
         token_bytes = block_bytes + (screened ? screen_bytes : head_bytes);
         weights_used = memory.data;
-        allow_tiles();
     }
 
     // Weights arrive as float32, matrices as (out, in) rows. False if one is not finite: once quantised it would be.
@@ -215,11 +210,6 @@ private:
             job(me);
 #endif
         });
-    }
-    void allow_tiles() {
-#if defined(__AMX_BF16__) && defined(__linux__)
-        syscall(SYS_arch_prctl, 0x1023, 18);  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA; inherited by threads
-#endif
     }
     int share(int n, int me, int unit = 1) const {  // where the part of member `me` begins
         return (int)((int64_t)(n / unit) * me / team.size) * unit + (me == team.size ? n % unit : 0);

@@ -11,17 +11,11 @@ extern "C" void softmax_losses_float32(int64_t rows, int64_t n, int64_t stride, 
     softmax_losses(rows, n, stride, logits, targets, losses, gradient != 0, threads);
 }
 
-#if defined(__AMX_BF16__) && defined(__linux__)
-#include <sys/syscall.h>
-#include <unistd.h>
-
+// Whether products can be had.
+#if defined(__AMX_BF16__)
 #include "product.h"
 
-// Whether products can be had: the system must let this process use the tiles.
-extern "C" int has_product() {
-    constexpr int ASK_FOR_STATE = 0x1023, TILE_DATA = 18;
-    return syscall(SYS_arch_prctl, ASK_FOR_STATE, TILE_DATA) == 0;
-}
+extern "C" int has_product() { return 1; }
 extern "C" void product_bfloat16(int64_t M, int64_t N, int64_t K, const void* a, int a_float, int64_t a_row,
                                  int64_t a_column, const void* b, int b_float, int64_t b_row, int64_t b_column, void* c,
                                  int c_float, int64_t c_row, int add, int threads) {
