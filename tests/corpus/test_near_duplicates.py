@@ -181,7 +181,7 @@ def test_the_store_forgets_and_reads_again(tmp_path):
         for number, members in sets.items():
             writer.write((number, str(number), len(members)))
             file.write(members.tobytes())
-    store = ShingleStore([tmp_path / "facts"], [tmp_path / "sets"], {4, 9}, memory=1)
+    store = ShingleStore([tmp_path / "facts"], [tmp_path / "sets"], np.array([4, 9]), memory=1)
     for number in (9, 4, 9, 4):
         assert (store[number] == sets[number]).all()
     with pytest.raises(KeyError):

@@ -25,7 +25,7 @@ examples:
   gpt2lab corpus build books texts/ --out corpora/books
   gpt2lab corpus fetch RS_2016-*.zst --out pages --contact you@example.com
   gpt2lab corpus build webtext pages --out corpora/web --memory 4GB
-  gpt2lab corpus build fineweb-like 's3://bucket/crawl/*.warc.gz' --out corpora/crawl
+  gpt2lab corpus build fineweb 's3://bucket/crawl/*.warc.gz' --out corpora/crawl
   gpt2lab corpus inspect corpora/web --html web.html
   gpt2lab train laptop-10m --data.path corpora/books/shards"""
 

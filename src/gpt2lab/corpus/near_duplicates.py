@@ -15,14 +15,19 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from gpt2lab.corpus.dedup import Comparisons, Groups, jaccard, pairs_in_bucket, shingle_set
 from gpt2lab.corpus.exact_duplicates import DUPLICATES
 from gpt2lab.corpus.ngrams import Hashes
-from gpt2lab.corpus.parquet_files import RowWriter, read_rows
+from gpt2lab.corpus.parquet_files import RowWriter, read_batches, read_rows
 from gpt2lab.corpus.partitions import read_partition, runs_of_equals
 from gpt2lab.corpus.stage import Call, Counts
 from gpt2lab.corpus.stage_files import read_kept
+
+Numbers = NDArray[np.int64]
+"""Of documents in the corpus."""
 
 _REMEMBERED = 4  # libraries, the models of earlier stages and tables take the rest of what a process may hold
 
@@ -90,7 +95,7 @@ def find_pairs(call: Call) -> Counts:
     buckets = [members for (members,) in read_rows(call.inputs[0], ["members"])]
     numbers = sorted({member for members in buckets for member in members})
     place = {number: index for index, number in enumerate(numbers)}
-    store = ShingleStore(call.inputs[1::2], call.inputs[2::2], set(numbers), call.memory)
+    store = ShingleStore(call.inputs[1::2], call.inputs[2::2], np.array(numbers, np.int64), call.memory)
     compare = Comparisons(lambda index: store[numbers[index]], call.parameters["threshold"])
     groups = Groups(len(numbers))
     with RowWriter(call.outputs[0], PAIR) as writer:
@@ -112,38 +117,69 @@ def settle_groups(call: Call) -> Counts:
     """
     n_pairs = call.parameters["pair_files"]
     facts, sets = call.inputs[n_pairs::2], call.inputs[n_pairs + 1 :: 2]
-    pairs = [pair for file in call.inputs[:n_pairs] for pair in read_rows(file, ["first", "second"])]
-    members = sorted({number for pair in pairs for number in pair})
-    place = {number: index for index, number in enumerate(members)}
-    groups = Groups(len(members))
-    for first, second in pairs:
-        groups.join(place[first], place[second])
-    ids = {
-        number: name
-        for file in facts
-        for number, name in read_rows(file, ["number", "id"])
-        if number in place
-    }
-    grouped: dict[int, list[tuple[str, int]]] = {}
-    for index, number in enumerate(members):
-        grouped.setdefault(groups.find(index), []).append((ids[number], number))
-    duplicates: list[tuple[int, str, float]] = []
-    store = ShingleStore(facts, sets, set(members), call.memory)
-    for group in grouped.values():
-        survivor, first = min(group)
-        others = sorted(number for _, number in group if number != first)
-        duplicates += [(number, survivor, jaccard(store[first], store[number])) for number in others]
+    pairs = np.concatenate([_columns(file, "first", "second") for file in call.inputs[:n_pairs]], axis=1)
+    members = np.unique(pairs)
+    survivors = _survivors(members, pairs, facts)
+    others = np.flatnonzero(survivors != np.arange(len(members)))
+    store = ShingleStore(facts, sets, members, call.memory)
+    names = _ids(members[np.unique(survivors)], facts)
+    least, chained = 1.0, 0
     with RowWriter(call.outputs[0], DUPLICATES) as writer:
-        for row in sorted(duplicates):
-            writer.write(row)
-    sizes = Counter(len(group) for group in grouped.values())
+        for number, survivor in np.column_stack([members[others], members[survivors[others]]]).tolist():
+            alike = jaccard(store[survivor], store[number])
+            least, chained = min(least, alike), chained + (alike < call.parameters["threshold"])
+            writer.write((number, names[survivor], alike))
+    sizes = Counter(np.unique(survivors, return_counts=True)[1].tolist())
     return {
-        "groups": len(grouped),
-        "duplicates": len(duplicates),
-        "chained": sum(alike < call.parameters["threshold"] for _, _, alike in duplicates),
-        "least_similarity": min((alike for _, _, alike in duplicates), default=1.0),
+        "groups": sizes.total(),
+        "duplicates": len(others),
+        "chained": chained,
+        "least_similarity": least,
         "group_sizes": {str(size): sizes[size] for size in sorted(sizes)},
     }
+
+
+def _survivors(members: Numbers, pairs: Numbers, facts: Sequence[Path]) -> Numbers:
+    """For each member the place of the one that stays of its group, which is the one with the lowest id.
+
+    Args:
+        members: numbers of documents, rising, shape (members,).
+        pairs: of members, shape (2, pairs).
+        facts: first outputs of the stage ``shingles``.
+    """
+    groups = Groups(len(members))
+    for first, second in zip(*np.searchsorted(members, pairs).tolist(), strict=True):
+        groups.join(first, second)
+    group = np.fromiter(map(groups.find, range(len(members))), np.int64, len(members))
+    ids = pa.chunked_array([_rows_of(file, members).column("id") for file in facts], pa.string())
+    rank = pc.rank(ids, tiebreaker="first").to_numpy(zero_copy_only=False).astype(np.int64)
+    order = np.lexsort((rank, group))
+    lowest = np.zeros(len(members), np.int64)
+    lowest[group[order[::-1]]] = order[::-1]  # what is written last stays: the first of each group
+    return lowest[group]
+
+
+def _ids(numbers: Numbers, facts: Sequence[Path]) -> dict[int, str]:
+    """The ids of some documents, by their numbers."""
+    rows = pa.concat_tables([_rows_of(file, numbers) for file in facts])
+    return dict(zip(rows.column("number").to_pylist(), rows.column("id").to_pylist(), strict=True))
+
+
+def _rows_of(file: Path, numbers: Numbers) -> pa.Table:
+    """The `SHINGLES` of these documents in one file."""
+    batches = (
+        batch.filter(pa.array(np.isin(batch.column("number").to_numpy(), numbers)))
+        for batch in read_batches(file)
+    )
+    return pa.Table.from_batches(batches, SHINGLES)
+
+
+def _columns(file: Path, *names: str) -> Numbers:
+    """Columns of numbers of a whole file, shape (columns, rows)."""
+    pieces = [np.empty((len(names), 0), np.int64)]
+    for batch in read_batches(file, names):
+        pieces.append(np.stack([batch.column(name).to_numpy() for name in names]))
+    return np.concatenate(pieces, axis=1)
 
 
 class ShingleStore:
@@ -152,29 +188,34 @@ class ShingleStore:
     Args:
         facts: first outputs of the stage ``shingles``.
         sets: second outputs, of the same tasks.
-        numbers: the documents that will be asked for.
+        numbers: the documents that will be asked for, rising.
         memory: bytes that the whole process may hold; a quarter of them is for remembered sets.
     """
 
-    def __init__(self, facts: Sequence[Path], sets: Sequence[Path], numbers: set[int], memory: int) -> None:
+    def __init__(self, facts: Sequence[Path], sets: Sequence[Path], numbers: Numbers, memory: int) -> None:
         self._memory = memory // _REMEMBERED
         self._held = 0
         self._recent: OrderedDict[int, Hashes] = OrderedDict()
-        self._places: dict[int, tuple[int, int, int]] = {}
         self._files = list(sets)
+        self._numbers = numbers
+        self._places = np.zeros((len(numbers), 3), np.int64)  # file, first shingle, how many
         for index, file in enumerate(facts):
-            offset = 0
-            for number, length in read_rows(file, ["number", "length"]):
-                if number in numbers:
-                    self._places[number] = (index, offset, length)
-                offset += length
+            number, length = _columns(file, "number", "length")
+            here = np.isin(number, numbers)
+            rows = np.searchsorted(numbers, number[here])
+            self._places[rows] = np.stack(
+                [np.full(len(rows), index), (np.cumsum(length) - length)[here], length[here]], axis=1
+            )
 
     def __getitem__(self, number: int) -> Hashes:
         """The set of one document."""
         if number in self._recent:
             self._recent.move_to_end(number)
             return self._recent[number]
-        index, offset, length = self._places[number]
+        place = int(np.searchsorted(self._numbers, number))
+        if place == len(self._numbers) or self._numbers[place] != number:
+            raise KeyError(number)
+        index, offset, length = self._places[place].tolist()
         with self._files[index].open("rb", buffering=0) as file:
             file.seek(8 * offset)
             shingles = np.frombuffer(file.read(8 * length), dtype="<u8")

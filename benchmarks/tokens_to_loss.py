@@ -1,0 +1,217 @@
+"""How many tokens AdamW and Muon take to the same held-out loss.
+
+    python benchmarks/tokens_to_loss.py --data BOOKS --work FOLDER
+
+A model of 3.2 million parameters reads books, 10 tokens a parameter; the learning rate falls to 0 at the end
+of each run, however long it is. AdamW is tuned first: its learning rate in runs of a sixth of the length,
+beta2, decay and warm-up around the best one, then the best learning rate and half of it at full length. Muon
+may read `--share` of AdamW's tokens; its two learning rates are tuned in runs of a sixth of that. Then both
+train with three seeds, and `gpt2lab compare` judges and draws.
+
+An interrupted call goes on where it was: all runs stay in --work. They take some hours; `--workers` of them
+go side by side, with a thread each.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+VOCABULARY, CONTEXT, BATCH_TOKENS = 3072, 128, 8192
+MODEL = {"vocab_size": VOCABULARY, "context_length": CONTEXT, "n_layer": 3, "n_head": 2, "n_embd": 256}
+TOKENS_A_PARAMETER, SEEDS, A_SIXTH = 10, (1, 2, 3), 1 / 6
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One run."""
+
+    optimizer: str
+    steps: int
+    learning_rate: float
+    muon_learning_rate: float = 0.04
+    beta2: float = 0.95
+    weight_decay: float = 0.1
+    warmup: float = 0.025  # share of the steps
+    seed: int = 1
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        rates = f"{self.learning_rate:g}"
+        if self.optimizer == "muon":
+            rates += f"-{self.muon_learning_rate:g}"
+        rest = f"b{self.beta2:g}-d{self.weight_decay:g}-w{self.warmup:g}-s{self.seed}"
+        return f"{self.optimizer}-{self.steps}-lr{rates}-{rest}"
+
+    def options(self) -> list[str]:
+        """Of `gpt2lab train`."""
+        given = {
+            "optimizer.name": self.optimizer,
+            "optimizer.learning-rate": self.learning_rate,
+            "optimizer.beta2": self.beta2,
+            "optimizer.weight-decay": self.weight_decay,
+            "schedule.steps": self.steps,
+            "schedule.warmup-steps": round(self.warmup * self.steps),
+            "seed": self.seed,
+        }
+        if self.optimizer == "muon":
+            given["optimizer.muon-learning-rate"] = self.muon_learning_rate
+        return [word for name, value in given.items() for word in (f"--{name}", str(value))]
+
+
+class Contest:
+    """All runs, each made once."""
+
+    def __init__(self, work: Path, workers: int) -> None:
+        self.work = work
+        self.pool = ThreadPoolExecutor(workers)
+
+    def final_losses(self, settings: Iterable[Setting]) -> dict[Setting, float]:
+        """Make those runs that are not there yet; the held-out loss at the end of each, nats a token."""
+        chosen = list(dict.fromkeys(settings))
+        return dict(zip(chosen, self.pool.map(self._final_loss, chosen), strict=True))
+
+    def folder(self, setting: Setting) -> Path:
+        """Where a run lies."""
+        return self.work / "runs" / setting.name
+
+    def _final_loss(self, setting: Setting) -> float:
+        folder = self.folder(setting)
+        last = self._last_validation(setting)
+        if last is None:
+            folder.parent.mkdir(exist_ok=True)
+            arguments = [str(folder)] if (folder / "recipe.toml").exists() else self._first(setting)
+            command = [sys.executable, "-m", "gpt2lab", "train", *arguments]
+            environment = os.environ | {"OMP_NUM_THREADS": "1"}
+            with (self.work / f"{setting.name}.log").open("a") as log:
+                subprocess.run(command, env=environment, stdout=log, stderr=log, check=True)
+            last = self._last_validation(setting)
+            assert last is not None
+            print(f"{setting.name}: {last:.4f}", file=sys.stderr, flush=True)
+        return last
+
+    def _first(self, setting: Setting) -> list[str]:
+        return [str(self.work / "base.toml"), "--out", str(self.folder(setting)), *setting.options()]
+
+    def metrics(self, setting: Setting) -> list[dict]:
+        """Lines of a run's metrics; none if it has not begun."""
+        file = self.folder(setting) / "metrics.jsonl"
+        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+    def _last_validation(self, setting: Setting) -> float | None:
+        lines = self.metrics(setting)
+        found = [line for line in lines if line["kind"] == "validation" and line["step"] == setting.steps]
+        return found[0]["loss"] if found else None
+
+    def tokens_per_s(self, setting: Setting) -> float:
+        """Median over a run."""
+        lines = self.metrics(setting)
+        return statistics.median(line["tokens_per_s"] for line in lines if line["kind"] == "train")
+
+
+def prepare(books: Path, work: Path) -> None:
+    """Vocabulary, shards and the recipe that all runs begin with."""
+    import tomli_w
+
+    from gpt2lab.corpus.build import build_shards
+    from gpt2lab.corpus.documents import read_documents
+    from gpt2lab.tokenizer import load_tokenizer, train_bpe
+
+    work.mkdir(parents=True, exist_ok=True)
+    vocabulary, shards = work / "vocabulary", work / "shards"
+    if not vocabulary.exists():
+        texts = (document.text for n, document in enumerate(read_documents([books])) if n % 4 == 0)
+        train_bpe(texts, VOCABULARY).save(vocabulary)
+    if not shards.exists():
+        tokenizer = load_tokenizer(vocabulary)
+        documents = read_documents([books])
+        build_shards(documents, tokenizer, shards, validation_fraction=0.03, sources=["books"])
+    recipe = {
+        "batch_tokens": BATCH_TOKENS,
+        "micro_batch": 16,
+        "log_every": 20,
+        "validate_every": 200,
+        "validate_tokens": 262_144,
+        "save_every": 500,
+        "model": MODEL,
+        "data": {"path": str(shards.absolute()), "tokenizer": str(vocabulary.absolute())},
+        "schedule": {"decay": "linear", "final_fraction": 0.0},
+    }
+    (work / "base.toml").write_text(tomli_w.dumps(recipe))
+
+
+def best(losses: dict[Setting, float]) -> Setting:
+    return min(losses, key=lambda setting: losses[setting])
+
+
+def tune(contest: Contest, start: Setting, axes: dict[str, tuple[float, ...]]) -> Setting:
+    """One axis after another, each from where the one before led; the first goes on while its end is best."""
+    found = start
+    for number, (axis, values) in enumerate(axes.items()):
+        tried = {getattr(found, axis), *values}
+        while True:
+            losses = contest.final_losses(replace(found, **{axis: value}) for value in sorted(tried))
+            winner = getattr(best(losses), axis)
+            if number or min(tried) < winner < max(tried):
+                break
+            tried.add(2 * winner if winner == max(tried) else winner / 2)
+        found = best(losses)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="a folder of books")
+    parser.add_argument("--work", type=Path, required=True, help="keeps everything")
+    parser.add_argument("--share", type=float, default=0.6, help="of AdamW's tokens that Muon may read")
+    parser.add_argument("--workers", type=int, default=2, help="runs side by side")
+    args = parser.parse_args()
+    from gpt2lab.cli.compare import main as compare
+    from gpt2lab.model.config import ModelConfig, count_parameters
+
+    prepare(args.data, args.work)
+    contest = Contest(args.work, args.workers)
+    parameters = count_parameters(ModelConfig(**MODEL))
+    steps = -(-TOKENS_A_PARAMETER * parameters // BATCH_TOKENS)
+    fewer = int(args.share * steps)
+
+    rates = {"learning_rate": (0.002, 0.004, 0.008, 0.016)}
+    around = {"beta2": (0.9, 0.95, 0.99), "weight_decay": (0.03, 0.1, 0.3), "warmup": (0.025, 0.1)}
+    adamw = tune(contest, Setting("adamw", round(A_SIXTH * steps), 0.004), rates | around)
+    rates = {"muon_learning_rate": (0.02, 0.04, 0.08), "learning_rate": (0.005, 0.01, 0.02)}
+    muon = tune(contest, Setting("muon", round(A_SIXTH * fewer), 0.01), rates)
+
+    adamw, muon = replace(adamw, steps=steps), replace(muon, steps=fewer)
+    halved = replace(adamw, learning_rate=adamw.learning_rate / 2)
+    losses = contest.final_losses([adamw, muon, halved])
+    adamw = best({setting: losses[setting] for setting in (adamw, halved)})
+    settings = [replace(setting, seed=seed) for seed in SEEDS for setting in (adamw, muon)]
+    contest.final_losses(settings)
+
+    print(f"{parameters:,} parameters, {steps * BATCH_TOKENS:,} tokens\n\n| run | held-out loss |\n|---|---|")
+    for folder in sorted((args.work / "runs").iterdir()):
+        validations = [
+            line
+            for line in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+            if line["kind"] == "validation"
+        ]
+        print(f"| {folder.name} | {validations[-1]['loss']:.4f} |")
+    for setting in (adamw, muon):
+        seconds = setting.steps * BATCH_TOKENS / contest.tokens_per_s(setting)
+        print(f"\n{setting.name}: {seconds / 60:.1f} minutes at its median speed", end="")
+    print("\n", flush=True)
+    folders = [str(contest.folder(setting)) for setting in settings]
+    compare([*folders, "--out", str(args.work / "tokens_to_loss.png")])
+
+
+if __name__ == "__main__":
+    main()
