@@ -84,7 +84,7 @@ def write_corpus(data: Path, folder: Path, megabytes: int) -> float:
     written, turn = 0, 0
     files = [(folder / f"{number}.jsonl").open("w", encoding="utf-8") for number in range(FILES)]
     books = sorted((data / "text" / "books").glob("*.jsonl.xz"))
-    while written < megabytes * 1e6:  # books read again begin elsewhere, so their pieces are others
+    while written < megabytes * 1e6:  # read again, books give near-duplicates of their pieces
         for book in read_documents(books):
             for start in range(137 * turn, len(book.text), PIECE_CHARS):
                 piece = book.text[start : start + PIECE_CHARS]

@@ -160,6 +160,14 @@ MISTAKES = {
     "no corpus command": ("corpus biuld books", ["no command 'biuld'", "fetch, build, inspect"]),
     "no sources": ("corpus build books --out new", ["no file here that text is read from"]),
     "source missing": ("corpus build books nowhere --out new", ["nowhere: no such file or folder"]),
+    "no such store": (
+        "corpus build books nosuch://a/b.warc --out new",
+        ["nosuch://a/b.warc: nothing here can open this", "nosuch"],
+    ),
+    "nothing that matches": (
+        "corpus build books file:///nowhere/*.warc --out new",
+        ["file:///nowhere/*.warc: there is no file here that is read from afar", ".warc.gz"],
+    ),
     "source of another kind": ("corpus build books a.pdf --out new", ["a.pdf: not a kind of file", ".warc"]),
     "corpus over something else": ("corpus build books text.txt --out done", ["done: ", "that is no corpus"]),
     "corpus over a file": ("corpus build books text.txt --out tiny.toml", ["tiny.toml: ", "no corpus"]),

@@ -119,16 +119,16 @@ def settle_groups(call: Call) -> Counts:
     facts, sets = call.inputs[n_pairs::2], call.inputs[n_pairs + 1 :: 2]
     pairs = np.concatenate([_columns(file, "first", "second") for file in call.inputs[:n_pairs]], axis=1)
     members = np.unique(pairs)
-    survivors = _survivors(members, pairs, facts)
+    ids = pa.concat_tables([_rows_of(file, members) for file in facts]).column("id").combine_chunks()
+    survivors = _survivors(members, pairs, ids)
     others = np.flatnonzero(survivors != np.arange(len(members)))
     store = ShingleStore(facts, sets, members, call.memory)
-    names = _ids(members[np.unique(survivors)], facts)
     least, chained = 1.0, 0
     with RowWriter(call.outputs[0], DUPLICATES) as writer:
-        for number, survivor in np.column_stack([members[others], members[survivors[others]]]).tolist():
-            alike = jaccard(store[survivor], store[number])
+        for place, survivor in np.column_stack([others, survivors[others]]).tolist():
+            alike = jaccard(store[members[survivor]], store[members[place]])
             least, chained = min(least, alike), chained + (alike < call.parameters["threshold"])
-            writer.write((number, names[survivor], alike))
+            writer.write((int(members[place]), ids[survivor].as_py(), alike))
     sizes = Counter(np.unique(survivors, return_counts=True)[1].tolist())
     return {
         "groups": sizes.total(),
@@ -139,30 +139,23 @@ def settle_groups(call: Call) -> Counts:
     }
 
 
-def _survivors(members: Numbers, pairs: Numbers, facts: Sequence[Path]) -> Numbers:
+def _survivors(members: Numbers, pairs: Numbers, ids: pa.Array) -> Numbers:
     """For each member the place of the one that stays of its group, which is the one with the lowest id.
 
     Args:
         members: numbers of documents, rising, shape (members,).
         pairs: of members, shape (2, pairs).
-        facts: first outputs of the stage ``shingles``.
+        ids: of the members, shape (members,).
     """
     groups = Groups(len(members))
     for first, second in zip(*np.searchsorted(members, pairs).tolist(), strict=True):
         groups.join(first, second)
     group = np.fromiter(map(groups.find, range(len(members))), np.int64, len(members))
-    ids = pa.chunked_array([_rows_of(file, members).column("id") for file in facts], pa.string())
     rank = pc.rank(ids, tiebreaker="first").to_numpy(zero_copy_only=False).astype(np.int64)
     order = np.lexsort((rank, group))
     lowest = np.zeros(len(members), np.int64)
     lowest[group[order[::-1]]] = order[::-1]  # what is written last stays: the first of each group
     return lowest[group]
-
-
-def _ids(numbers: Numbers, facts: Sequence[Path]) -> dict[int, str]:
-    """The ids of some documents, by their numbers."""
-    rows = pa.concat_tables([_rows_of(file, numbers) for file in facts])
-    return dict(zip(rows.column("number").to_pylist(), rows.column("id").to_pylist(), strict=True))
 
 
 def _rows_of(file: Path, numbers: Numbers) -> pa.Table:
