@@ -1,6 +1,6 @@
 """Training's C++ kernels as functions of tensors; where they cannot be had, PyTorch does their work.
 
-Both are deterministic, whatever the number of threads. Products take bfloat16 and float32 operands alike and
+All are deterministic, whatever the number of threads. Products take bfloat16 and float32 operands alike and
 round the latter on the way: a weight needs no copy in bfloat16, nor its gradient one in float32.
 """
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gpt2lab.base.native import TRAINING, BuildError, best_variant, processor_flags
 
-_SOFTMAX = {torch.bfloat16: "softmax_losses_bfloat16", torch.float32: "softmax_losses_float32"}
+_KINDS = {torch.bfloat16: "bfloat16", torch.float32: "float32"}
 
 
 @cache
@@ -54,10 +54,10 @@ def softmax_losses(logits_NV: Tensor, targets_N: Tensor, *, gradient: bool) -> T
     """
     library = kernels()
     n_rows, vocab_size = logits_NV.shape
-    if library is None or logits_NV.dtype not in _SOFTMAX:
+    if library is None or logits_NV.dtype not in _KINDS:
         return _plain_softmax_losses(logits_NV, targets_N, gradient=gradient)
     losses_N = torch.empty(n_rows, dtype=torch.float64)
-    getattr(library, _SOFTMAX[logits_NV.dtype])(
+    getattr(library, f"softmax_losses_{_KINDS[logits_NV.dtype]}")(
         *map(ctypes.c_int64, (n_rows, vocab_size, logits_NV.stride(0))),
         *map(_address, (logits_NV, targets_N.contiguous(), losses_N)),
         gradient,
@@ -77,6 +77,28 @@ def _plain_softmax_losses(logits_NV: Tensor, targets_N: Tensor, *, gradient: boo
         slopes_NV.scatter_add_(1, at_N1, torch.full_like(at_N1, -1, dtype=slopes_NV.dtype))
         logits_NV.copy_(slopes_NV.mul_(counts_N[:, None]))
     return losses_N
+
+
+def gelu(x: Tensor) -> Tensor:
+    """GELU with tanh of every number of `x`, bfloat16 or float32, of any shape; needs `kernels`."""
+    x = x.contiguous()
+    y = torch.empty_like(x)
+    _map("gelu", x, y)
+    return y
+
+
+def gelu_backward(x: Tensor, y_slopes: Tensor) -> Tensor:
+    """The loss's slopes in `x` from those in `gelu(x)`, which are of its shape and type."""
+    x, y_slopes = x.contiguous(), y_slopes.contiguous()
+    x_slopes = torch.empty_like(x)
+    _map("gelu_backward", x, y_slopes, x_slopes)
+    return x_slopes
+
+
+def _map(name: str, *tensors: Tensor) -> None:
+    """Call a kernel that goes through as many numbers of each."""
+    compute = getattr(kernels(), f"{name}_{_KINDS[tensors[0].dtype]}")
+    compute(ctypes.c_int64(tensors[0].numel()), *map(_address, tensors), torch.get_num_threads())
 
 
 def product(a_MK: Tensor, b_KN: Tensor, out_MN: Tensor, *, add: bool = False) -> None:

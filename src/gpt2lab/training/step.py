@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gpt2lab.data.loader import BatchLoader
+from gpt2lab.training.activation import use_fast_gelu
 from gpt2lab.training.float32 import float32_products
 from gpt2lab.training.loss import summed_loss
 from gpt2lab.training.optimizer import Optimizers
@@ -130,6 +131,8 @@ class TrainingStep:
         self.spikes = SpikeWatch(spikes_above)
         self.loss: LossFunction = summed_loss
         self.device = self.model.wte.weight.device
+        if self.device.type == "cpu":
+            use_fast_gelu(self.model)
 
     def take(self, step: int, learning_rate_factor: float) -> StepOutcome:
         """Learn from global batch number `step`; one that is not finite, or a spike, changes nothing."""

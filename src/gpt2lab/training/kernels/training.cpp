@@ -1,5 +1,7 @@
-// What training on a CPU needs beyond PyTorch's kernels: the loss of logits with its gradient in their place, and
-// products of matrices where there is AMX. `training/cpu.py` calls it. Threads are OpenMP's, as PyTorch's are.
+// What training on a CPU needs beyond PyTorch's kernels: the loss of logits with its gradient in their place, GELU,
+// and products of matrices where there is AMX. `training/cpu_kernels.py` calls it. Threads are OpenMP's, as
+// PyTorch's are.
+#include "gelu.h"
 #include "softmax.h"
 
 extern "C" void softmax_losses_bfloat16(int64_t rows, int64_t n, int64_t stride, bf16* logits, const int64_t* targets,
@@ -9,6 +11,15 @@ extern "C" void softmax_losses_bfloat16(int64_t rows, int64_t n, int64_t stride,
 extern "C" void softmax_losses_float32(int64_t rows, int64_t n, int64_t stride, float* logits, const int64_t* targets,
                                        double* losses, int gradient, int threads) {
     softmax_losses(rows, n, stride, logits, targets, losses, gradient != 0, threads);
+}
+
+extern "C" void gelu_bfloat16(int64_t n, const bf16* x, bf16* y, int threads) { gelu(n, x, y, threads); }
+extern "C" void gelu_float32(int64_t n, const float* x, float* y, int threads) { gelu(n, x, y, threads); }
+extern "C" void gelu_backward_bfloat16(int64_t n, const bf16* x, const bf16* y_slopes, bf16* x_slopes, int threads) {
+    gelu_backward(n, x, y_slopes, x_slopes, threads);
+}
+extern "C" void gelu_backward_float32(int64_t n, const float* x, const float* y_slopes, float* x_slopes, int threads) {
+    gelu_backward(n, x, y_slopes, x_slopes, threads);
 }
 
 // Whether products can be had.
