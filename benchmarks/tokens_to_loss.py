@@ -4,7 +4,7 @@
 
 A model of 3 million parameters reads books, 10 tokens a parameter; the learning rate falls to 0 at the end
 of each run, however long it is. AdamW is tuned first: its learning rate in runs of a tenth of the length,
-beta2, decay and warm-up around the best one, then the best learning rate and half of it at full length. Muon
+warm-up, beta2 and decay around the best one, then the best learning rate and half of it at full length. Muon
 may read `--share` of AdamW's tokens; its two learning rates are tuned in runs of a tenth of that. Then both
 train with three seeds, and `gpt2lab compare` judges and draws.
 
@@ -184,12 +184,13 @@ def main() -> None:
     steps = -(-TOKENS_A_PARAMETER * parameters // BATCH_TOKENS)
     fewer = int(args.share * steps)
 
-    rates = {"learning_rate": (0.002, 0.004, 0.008, 0.016)}
-    around = {"beta2": (0.9, 0.95, 0.99), "weight_decay": (0.03, 0.1, 0.3), "warmup": (0.025, 0.1)}
+    rates = {"learning_rate": (0.001, 0.002, 0.004, 0.008)}
+    around = {"warmup": (0.025, 0.1, 0.3), "beta2": (0.9, 0.95, 0.99), "weight_decay": (0.03, 0.1, 0.3)}
     of_muon = {"muon_learning_rate": (0.02, 0.04, 0.08), "learning_rate": (0.005, 0.01, 0.02)}
     with ThreadPoolExecutor(1) as beside:  # the workers take what either asks for
         tuned = beside.submit(tune, contest, Setting("muon", round(A_TENTH * fewer), 0.01), of_muon)
-        adamw = tune(contest, Setting("adamw", round(A_TENTH * steps), 0.004), rates | around)
+        start = Setting("adamw", round(A_TENTH * steps), 0.002, warmup=0.1)
+        adamw = tune(contest, start, rates | around)
         adamw = replace(adamw, steps=steps)
         halved = replace(adamw, learning_rate=adamw.learning_rate / 2)
         adamw = best(contest.final_losses([adamw, halved]))
