@@ -4,7 +4,7 @@
 
 A model of 3 million parameters reads books, 10 tokens a parameter; the learning rate falls to 0 at the end
 of each run, however long it is. AdamW is tuned first: its learning rate in runs of a tenth of the length,
-warm-up, beta2 and decay around the best one, then the best learning rate and half of it at full length. Muon
+warm-up, beta2 and decay around the best one, then its learning rate once more at full length. Muon
 may read `--share` of AdamW's tokens; its two learning rates are tuned in runs of a tenth of that. Then both
 train with three seeds, and `gpt2lab compare` judges and draws.
 
@@ -185,15 +185,14 @@ def main() -> None:
     fewer = int(args.share * steps)
 
     rates = {"learning_rate": (0.001, 0.002, 0.004, 0.008)}
-    around = {"warmup": (0.025, 0.1, 0.3), "beta2": (0.9, 0.95, 0.99), "weight_decay": (0.03, 0.1, 0.3)}
+    around = {"warmup": (0.025, 0.1, 0.3, 0.5), "beta2": (0.9, 0.95, 0.99), "weight_decay": (0.03, 0.1, 0.3)}
     of_muon = {"muon_learning_rate": (0.02, 0.04, 0.08), "learning_rate": (0.005, 0.01, 0.02)}
     with ThreadPoolExecutor(1) as beside:  # the workers take what either asks for
         tuned = beside.submit(tune, contest, Setting("muon", round(A_TENTH * fewer), 0.01), of_muon)
         start = Setting("adamw", round(A_TENTH * steps), 0.002, warmup=0.1)
         adamw = tune(contest, start, rates | around)
-        adamw = replace(adamw, steps=steps)
-        halved = replace(adamw, learning_rate=adamw.learning_rate / 2)
-        adamw = best(contest.final_losses([adamw, halved]))
+        rates = {"learning_rate": tuple(factor * adamw.learning_rate for factor in (0.5, 1, 2))}
+        adamw = tune(contest, replace(adamw, steps=steps), rates)
         muon = replace(tuned.result(), steps=fewer)
         of_each = [[replace(setting, seed=seed) for seed in SEEDS] for setting in (adamw, muon)]
         last = beside.submit(contest.final_losses, of_each[0])
