@@ -96,6 +96,7 @@ def test_a_run_saved_by_two_processes_goes_on_in_one_and_the_other_way_round(two
 @pytest.mark.parametrize("name", ["ddp", "fsdp", "muon"])
 def test_a_checkpoint_of_two_processes_has_what_one_writes(two, name):
     ours, theirs = (RunFolder(two / f"{n}-{name}").checkpoint(8) for n in ("two", "one"))
+    tolerance = 5e-3 if name == "muon" else 1e-5  # Muon's orthogonal updates are rounded to bfloat16
     files = {path.relative_to(theirs).as_posix() for path in theirs.rglob("*")}
     assert {path.relative_to(ours).as_posix() for path in ours.rglob("*")} == files
     for file in ("model.safetensors", "training_state/state.safetensors"):
@@ -103,7 +104,7 @@ def test_a_checkpoint_of_two_processes_has_what_one_writes(two, name):
         assert one.keys() == other.keys()
         for key, value in one.items():
             assert value.dtype == other[key].dtype
-            torch.testing.assert_close(value, other[key], rtol=1e-2, atol=2e-3)
+            torch.testing.assert_close(value, other[key], rtol=1e-2, atol=tolerance)
     model, tokenizer = gpt2lab.load(ours)
     assert tokenizer is not None
     assert model.lm_head.weight is model.wte.weight
