@@ -3,9 +3,10 @@
     python benchmarks/preflight_accuracy.py             the four configurations below
     python benchmarks/preflight_accuracy.py --fit       others, to which the estimator's constants are fitted
 
-Each configuration trains in a process of its own. Memory is the peak of the resident set (VmHWM, reset after
-the imports) less what was resident after the imports. Speed is the median over steps of tokens a second; the
-probe of matrix products and of memory, from which the estimate is made, runs in the same process just before.
+Each configuration trains in a process of its own, three times; medians are taken, as the memory of one and the
+same run varies by a tenth. Memory is the peak of the resident set (VmHWM, reset after the imports) less what was
+resident after the imports. Speed is the median over steps of tokens a second; the probe of matrix products and
+of memory, from which the estimate is made, runs in the same process just before.
 
 The four were written down before anything was fitted, and nothing is fitted to them.
 """
@@ -201,17 +202,36 @@ def fit(results: dict) -> None:
 
     table = np.stack(steps)
     slowness, passes = nnls(table[:, :-1], table[:, -1])[0].tolist()
-    runtime = np.average(*np.transpose(runtimes))
+    values, weights = np.transpose(runtimes)
+    runtime = np.average(values, weights=weights)
     kept_32 = (last["peak"] - runtime - 4 * _SCORES * last["scores"]) / last["channels"]
     shapes_32 = last["products"] / (last["step"] - passes * last["passes"])
     print(f"_ACTIVATIONS float32 {kept_32:.1f}; _RUNTIME {runtime / 1e6:.0f}e6")
     print(f"_SHAPES {1 / slowness:.2f}, float32 {shapes_32:.2f}; _PASSES {passes:.0f}")
 
 
+def result_of(command: list[str]) -> dict:
+    """What a child process found; the end of what it said if it failed."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
+    line = next((line for line in done.stdout.splitlines() if line.startswith("RESULT ")), None)
+    if line is None:
+        sys.exit(f"{' '.join(command)}: failed\n{done.stderr[-2000:]}")
+    return json.loads(line.removeprefix("RESULT "))
+
+
+def middle(runs: list[dict]) -> dict:
+    """The run of median speed, with the memory of that of median memory."""
+    by_speed, by_memory = (
+        sorted(runs, key=lambda run: run[what]["measured"])[len(runs) // 2] for what in ("speed", "memory")
+    )
+    return by_speed | {"memory": by_memory["memory"]}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--fit", action="store_true")
-    parser.add_argument("--seconds", type=float, default=15.0, help="of training a configuration")
+    parser.add_argument("--seconds", type=float, default=8.0, help="of training a configuration")
+    parser.add_argument("--times", type=int, default=3, help="processes a configuration; medians are taken")
     parser.add_argument("--only", default="", help="configurations with this in their name")
     parser.add_argument("--out", type=Path, default=None)
     parser.add_argument("--case", default="", help="(for the child processes)")
@@ -223,14 +243,8 @@ def main() -> None:
     results = {}
     for name in (name for name in cases if args.only in name):
         command = [sys.executable, __file__, "--case", name, "--seconds", str(args.seconds)]
-        done = subprocess.run(
-            command + ["--fit"] * args.fit, capture_output=True, text=True, check=False, timeout=900
-        )
-        line = next((line for line in done.stdout.splitlines() if line.startswith("RESULT ")), None)
-        if line is None:
-            print(f"{name}: failed\n{done.stderr[-2000:]}")
-            continue
-        results[name] = found = json.loads(line.removeprefix("RESULT "))
+        runs = [result_of(command + ["--fit"] * args.fit) for _ in range(args.times)]
+        results[name] = found = middle(runs)
         memory, speed = found["memory"], found["speed"]
         print(
             f"{name}\n  memory {memory['predicted'] / 1e6:,.0f} MB predicted, "
