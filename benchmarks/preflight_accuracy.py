@@ -3,10 +3,10 @@
     python benchmarks/preflight_accuracy.py             the four configurations below
     python benchmarks/preflight_accuracy.py --fit       others, to which the estimator's constants are fitted
 
-Each configuration trains in a process of its own, three times; medians are taken, as the memory of one and the
-same run varies by a tenth. Memory is the peak of the resident set (VmHWM, reset after the imports) less what was
-resident after the imports. Speed is the median over steps of tokens a second; the probe of matrix products and
-of memory, from which the estimate is made, runs in the same process just before.
+Each configuration trains in a process of its own, three times; medians are taken, as the memory of one run
+varies by a tenth. Memory is the peak of the resident set (VmHWM, reset after the imports) less what was
+resident after the imports. Speed is the median over steps of tokens a second; the probe of matrix products
+and of memory, from which the estimate is made, runs in the same process just before.
 
 The four were written down before anything was fitted, and nothing is fitted to them.
 """
@@ -161,6 +161,7 @@ def run_case(case: dict, seconds: float) -> dict:
         "flops_per_token": flops_per_token(recipe.model).total,
         "probe": dataclasses.asdict(forecast.probe) | {"after": dataclasses.asdict(again.probe)},
         "compiled": session.facts.compiled,
+        "plain_attention": forecast.placing.plain_attention,
         "steps": len(rates),
     }
 
@@ -175,7 +176,7 @@ def fit(results: dict) -> None:
     import numpy as np
     from scipy.optimize import nnls
 
-    from gpt2lab.training.memory import _ACTIVATIONS, _SCORES, _SHORT_CONTEXT
+    from gpt2lab.training.memory import _ACTIVATIONS, _SCORES
 
     runtimes, steps, last = [], [], {}
     for name, case in FITTED.items():
@@ -183,8 +184,9 @@ def fit(results: dict) -> None:
         parts, probe, many = found["parts"], found["probe"], case["micro_batches"]
         tokens = case["micro_batch"] * model["context_length"]
         channels = tokens * model["n_layer"] * model["n_embd"]
-        plain = model["context_length"] <= _SHORT_CONTEXT
-        scores = tokens * model["n_layer"] * model["n_head"] * model["context_length"] * plain
+        scores = (
+            tokens * model["n_layer"] * model["n_head"] * model["context_length"] * found["plain_attention"]
+        )
         gradients = parts["weights"] if many > 1 else 0
         known = gradients + sum(parts[part] for part in ("weights", "optimizer", "loss"))
         peak = found["memory"]["measured"]

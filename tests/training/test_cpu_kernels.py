@@ -11,7 +11,7 @@ from gpt2lab.base.native import BuildError, Library
 from gpt2lab.training import cpu_kernels
 
 BF16, F32 = torch.bfloat16, torch.float32
-needs_product = pytest.mark.skipif(not cpu_kernels.has_product(), reason="needs AMX and a C++ compiler")
+needs_product = pytest.mark.skipif(not cpu_kernels.has_tiles(), reason="needs AMX and a C++ compiler")
 
 
 def matrix(rows, columns, dtype, turned, seed):
@@ -44,7 +44,7 @@ def test_products_are_exact_to_the_outputs_precision(n_rows, n_inputs, n_columns
     )
     out = torch.full((n_rows, n_columns), torch.nan, dtype=out_type)
     cpu_kernels.product(a, b, out)
-    exact = out_type == F32 and cpu_kernels.has_product()
+    exact = out_type == F32 and cpu_kernels.has_tiles()
     assert off(out, rounded(a) @ rounded(b)) < (2e-6 if exact else 8e-3)
 
 
@@ -55,7 +55,7 @@ def test_products_of_several_pieces(shape):
         a, b = matrix(n_rows, n_inputs, BF16, turned, 0), matrix(n_inputs, n_columns, F32, False, 1)
         out = torch.empty(n_rows, n_columns)
         cpu_kernels.product(a, b, out)
-        assert off(out, rounded(a) @ rounded(b)) < (2e-6 if cpu_kernels.has_product() else 8e-3)
+        assert off(out, rounded(a) @ rounded(b)) < (2e-6 if cpu_kernels.has_tiles() else 8e-3)
 
 
 @pytest.mark.parametrize("kernels", [True, False])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gpt2lab.base.errors import UserError
 from gpt2lab.model.config import PRESETS, ModelConfig, count_parameters
-from gpt2lab.training import loss, memory, step
+from gpt2lab.training import loss, memory
 from gpt2lab.training.memory import Placing, largest_micro_batch, memory_plan
 from gpt2lab.training.step import TrainingStep
 
@@ -25,6 +25,7 @@ PLACINGS = st.builds(
     compiled=st.booleans(),
     shares=st.integers(1, 16),
     recompute=st.booleans(),
+    plain_attention=st.booleans(),
 )
 
 
@@ -73,7 +74,6 @@ def test_the_largest_micro_batch_fits_and_one_more_does_not(placing: Placing, ro
 
 def test_it_knows_what_the_loss_and_the_step_do() -> None:
     assert (memory._CPU_CHUNK, memory._GPU_CHUNK) == (loss._CPU_CHUNK, loss._GPU_CHUNK)
-    assert memory._SHORT_CONTEXT == step._SHORT_CONTEXT
 
 
 def test_a_block_is_what_two_layers_have_more_than_one() -> None:

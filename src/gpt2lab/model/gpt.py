@@ -85,25 +85,41 @@ class Attention(nn.Module):
 
     def forward(self, x_BTC: Tensor, cache: _CacheView | None) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
-        B, T, C = x_BTC.shape
-        q_BHTD, k_BHTD, v_BHTD = (
-            part.view(B, T, self.n_head, C // self.n_head).transpose(1, 2)
-            for part in self.c_attn(x_BTC).split(C, dim=2)
-        )
-        if cache is not None:
-            k_BHTD, v_BHTD = cache.extend(k_BHTD, v_BHTD)
-        y_BHTD = F.scaled_dot_product_attention(
-            q_BHTD,
-            k_BHTD,
-            v_BHTD,
-            attn_mask=None if cache is None else cache.visible_B1TS,
-            is_causal=cache is None,
-            dropout_p=self.dropout if self.training else 0.0,
-            scale=self.scale,
-        )
-        y_BTC = y_BHTD.transpose(1, 2).reshape(B, T, C)
+        qkv_BTE = self.c_attn(x_BTC)
+        y_BTC = self.attend(qkv_BTE) if cache is None else self._attend_with(cache, qkv_BTE)
         out_BTC: Tensor = self.resid_dropout(self.c_proj(y_BTC))
         return out_BTC
+
+    def attend(self, qkv_BTE: Tensor) -> Tensor:
+        """(B, T, 3C) -> (B, T, C): a token sees those up to itself. Training on a CPU replaces it."""
+        dropout = self.dropout if self.training else 0.0
+        q_BHTD, k_BHTD, v_BHTD = self._heads(qkv_BTE)
+        return _together(
+            F.scaled_dot_product_attention(
+                q_BHTD, k_BHTD, v_BHTD, is_causal=True, dropout_p=dropout, scale=self.scale
+            )
+        )
+
+    def _attend_with(self, cache: _CacheView, qkv_BTE: Tensor) -> Tensor:
+        """The same for tokens that come after those in the cache, to which they are added."""
+        q_BHTD, k_BHTD, v_BHTD = self._heads(qkv_BTE)
+        k_BHSD, v_BHSD = cache.extend(k_BHTD, v_BHTD)
+        return _together(
+            F.scaled_dot_product_attention(
+                q_BHTD, k_BHSD, v_BHSD, attn_mask=cache.visible_B1TS, scale=self.scale
+            )
+        )
+
+    def _heads(self, qkv_BTE: Tensor) -> tuple[Tensor, ...]:
+        """(B, T, 3C) -> queries, keys and values, each (B, H, T, D)."""
+        B, T, E = qkv_BTE.shape
+        width = E // 3 // self.n_head
+        return tuple(part.view(B, T, self.n_head, width).transpose(1, 2) for part in qkv_BTE.chunk(3, dim=2))
+
+
+def _together(y_BHTD: Tensor) -> Tensor:
+    """Heads side by side: (B, H, T, D) -> (B, T, C)."""
+    return y_BHTD.transpose(1, 2).flatten(2)
 
 
 def gelu_new(x: Tensor) -> Tensor:

@@ -35,10 +35,10 @@ def _loaded() -> tuple[ctypes.CDLL | None, str]:
 
 
 @cache
-def has_product() -> bool:
-    """Whether `product` is ours, which takes AMX; oneDNN's is as good elsewhere."""
+def has_tiles() -> bool:
+    """Whether there is AMX: `attention` needs it, and `product` is ours; oneDNN's is as good elsewhere."""
     library = kernels()
-    return library is not None and bool(library.has_product())
+    return library is not None and bool(library.has_tiles())
 
 
 def softmax_losses(logits_NV: Tensor, targets_N: Tensor, *, gradient: bool) -> Tensor:
@@ -101,6 +101,43 @@ def _map(name: str, *tensors: Tensor) -> None:
     compute(ctypes.c_int64(tensors[0].numel()), *map(_address, tensors), torch.get_num_threads())
 
 
+def attention(qkv_BTE: Tensor, n_head: int, scale: float) -> Tensor:
+    """Causal self-attention; needs `has_tiles`.
+
+    Args:
+        qkv_BTE: bfloat16 (B, T, 3C): a token's queries of all heads, then its keys, then its values.
+        n_head: how many heads the C channels are.
+        scale: of queries' products with keys.
+
+    Returns:
+        (B, T, C) bfloat16.
+    """
+    B, T, E = qkv_BTE.shape
+    qkv_BTE = qkv_BTE.contiguous()
+    y_BTC = qkv_BTE.new_empty(B, T, E // 3)
+    _attend("attention", n_head, scale, qkv_BTE, y_BTC)
+    return y_BTC
+
+
+def attention_backward(qkv_BTE: Tensor, y_slopes_BTC: Tensor, n_head: int, scale: float) -> Tensor:
+    """The loss's slopes in `qkv_BTE` from those in `attention` of it, which is bfloat16 too."""
+    qkv_BTE, y_slopes_BTC = qkv_BTE.contiguous(), y_slopes_BTC.contiguous()
+    slopes_BTE = torch.empty_like(qkv_BTE)
+    _attend("attention_backward", n_head, scale, qkv_BTE, y_slopes_BTC, slopes_BTE)
+    return slopes_BTE
+
+
+def _attend(name: str, n_head: int, scale: float, *tensors: Tensor) -> None:
+    assert all(tensor.dtype == torch.bfloat16 for tensor in tensors)
+    B, T, E = tensors[0].shape
+    getattr(kernels(), name)(
+        *map(ctypes.c_int64, (B, T, n_head, E // 3 // n_head)),
+        ctypes.c_float(scale),
+        *map(_address, tensors),
+        torch.get_num_threads(),
+    )
+
+
 def product(a_MK: Tensor, b_KN: Tensor, out_MN: Tensor, *, add: bool = False) -> None:
     """Matrix product a b in bfloat16 with sums in float32, written or added to `out_MN`.
 
@@ -111,7 +148,7 @@ def product(a_MK: Tensor, b_KN: Tensor, out_MN: Tensor, *, add: bool = False) ->
         add: to what is in `out_MN`, which is overwritten otherwise.
     """
     library = kernels()
-    if library is None or not has_product():
+    if library is None or not has_tiles():
         _plain_product(a_MK, b_KN, out_MN, add)
         return
     (M, K), N = a_MK.shape, b_KN.size(1)

@@ -9,7 +9,7 @@ part of those, and one block at a time whole.
 A token leaves, in each block, about `_ACTIVATIONS` bytes a channel: the residual stream in float32, and the
 inputs of products, normalisations and of the activation in the precision of the products (compare Korthikanti
 et al. 2022, equation 1, which counts 34 in 16 bits with dropout's masks; compiled code computes some anew).
-Where the plain attention kernel runs (`step.attention_kernel`) the T x T weights come on top.
+Where attention is made of plain products (`step.plain_attention`) its T x T weights come on top.
 """
 
 from dataclasses import dataclass, replace
@@ -24,7 +24,6 @@ _BYTES = {"bfloat16": 2, "float32": 4}
 
 # Fitted to peak resident memory on a CPU (benchmarks/preflight_accuracy.py --fit prints them anew).
 _ACTIVATIONS = {"bfloat16": 41.6, "float32": 74.2}  # bytes a token, block and channel
-_SHORT_CONTEXT = 128  # up to where the plain attention kernel runs on a CPU, as in `training.step`
 _CPU_CHUNK, _GPU_CHUNK = 1024, 4096  # tokens whose logits are there at once, as in `training.loss`
 _SCORES = 4.69  # copies of the T x T attention weights that the plain kernel leaves or needs at once
 _RUNTIME = {"compiled": 421e6, "eager": 60e6}  # libraries loaded late, thread stacks, the compiler's own
@@ -61,6 +60,7 @@ class Placing:
         compiled: whether the step is.
         shares: over how many processes weights, gradients and state are dealt out; 1 but with FSDP.
         recompute: whether blocks keep only their inputs (`training.recompute`).
+        plain_attention: whether attention's weights are written to memory.
     """
 
     micro_batch: int
@@ -71,6 +71,7 @@ class Placing:
     compiled: bool = True
     shares: int = 1
     recompute: bool = False
+    plain_attention: bool = False
 
 
 def memory_plan(model: ModelConfig, placing: Placing) -> MemoryPlan:
@@ -95,17 +96,11 @@ def memory_plan(model: ModelConfig, placing: Placing) -> MemoryPlan:
 
 def activation_bytes(model: ModelConfig, placing: Placing) -> float:
     """Bytes that a token leaves in all blocks for the backward pass."""
-    scores = _SCORES * _BYTES[placing.precision] * scores_kept(model, placing)
-    a_block = _ACTIVATIONS[placing.precision] * model.n_embd + scores
+    scores = model.n_head * model.context_length if placing.plain_attention else 0
+    a_block = _ACTIVATIONS[placing.precision] * model.n_embd + _SCORES * _BYTES[placing.precision] * scores
     if placing.recompute:  # every block's input, and all of the one that is computed anew
         return model.n_layer * _FLOAT32 * model.n_embd + a_block
     return model.n_layer * a_block
-
-
-def scores_kept(model: ModelConfig, placing: Placing) -> int:
-    """Attention weights that a token has in a block, where the plain kernel writes them to memory; else 0."""
-    plain = placing.device == "cpu" and model.context_length <= _SHORT_CONTEXT
-    return model.n_head * model.context_length if plain else 0
 
 
 def loss_bytes(model: ModelConfig, tokens: int, placing: Placing) -> int:

@@ -20,6 +20,7 @@ from gpt2lab.data.published import PublishedShards, open_split
 from gpt2lab.model.config import ModelConfig, count_parameters
 from gpt2lab.model.gpt import GPT
 from gpt2lab.tokenizer import Tokenizer
+from gpt2lab.training.cpu_operators import fused_attention
 from gpt2lab.training.facts import Facts
 from gpt2lab.training.live import say
 from gpt2lab.training.loss import summed_loss
@@ -29,7 +30,7 @@ from gpt2lab.training.parallel import Placement, Replicated
 from gpt2lab.training.recipe import Recipe
 from gpt2lab.training.recompute import recompute_blocks
 from gpt2lab.training.sharded import Sharded
-from gpt2lab.training.step import TrainingStep, compiled_loss, keep_freed_memory
+from gpt2lab.training.step import TrainingStep, compiled_loss, keep_freed_memory, plain_attention
 from gpt2lab.training.world import World
 
 _TIMED_STEPS, _TIMED_SECONDS = 30, 4.0  # for `minutes`: as many steps, unless they take longer
@@ -197,8 +198,16 @@ def placing_on(recipe: Recipe, device: torch.device) -> Placing:
     """How a recipe is going to be computed on a device, its micro-batch and other processes apart."""
     compiled = recipe.compile != "off" and (device.type != "cpu" or cxx_compiler() is not None)
     precision: Precision = "bfloat16" if _dtype(recipe, device) == torch.bfloat16 else "float32"
-    recompute = recipe.recompute_activations
-    return Placing(1, True, recipe.optimizer.name, precision, device.type, compiled, recompute=recompute)
+    ours = precision == "bfloat16" and fused_attention(recipe.model.attn_pdrop)
+    return Placing(
+        1,
+        optimizer=recipe.optimizer.name,
+        precision=precision,
+        device=device.type,
+        compiled=compiled,
+        recompute=recipe.recompute_activations,
+        plain_attention=plain_attention(device, recipe.model.context_length) and not ours,
+    )
 
 
 def fitting_micro_batch(recipe: Recipe, device: torch.device, processes: int = 1, shares: int = 1) -> int:

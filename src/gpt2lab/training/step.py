@@ -6,7 +6,7 @@ import math
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gpt2lab.data.loader import BatchLoader
-from gpt2lab.training.activation import use_fast_gelu
+from gpt2lab.training.cpu_operators import use_cpu_operators
 from gpt2lab.training.float32 import float32_products
 from gpt2lab.training.loss import summed_loss
 from gpt2lab.training.optimizer import Optimizers
@@ -88,16 +88,14 @@ def keep_freed_memory(device: torch.device) -> None:
             mallopt(option, size)
 
 
-def attention_kernel(device: torch.device, context_length: int) -> AbstractContextManager[None]:
-    """Which implementation `scaled_dot_product_attention` uses.
+def plain_attention(device: torch.device, context_length: int) -> bool:
+    """Whether `scaled_dot_product_attention` is to be made of plain matrix products.
 
-    On a CPU plain matrix products, whose (T, T) scores then fit the cache, are faster for short contexts: at
-    T = 128 the whole step of a small model by a quarter. At T = 256 the fused kernel is as fast and keeps no
-    scores.
+    On a CPU these, whose (T, T) scores then fit the cache, are faster for short contexts: at T = 128 the
+    whole step of a small model by a quarter. At T = 256 PyTorch's fused kernel is as fast and keeps none.
+    Both matter only where `cpu_operators` has no attention of its own.
     """
-    if device.type == "cpu" and context_length <= _SHORT_CONTEXT:
-        return sdpa_kernel(SDPBackend.MATH)
-    return nullcontext()
+    return device.type == "cpu" and context_length <= _SHORT_CONTEXT
 
 
 def _seed_of(*numbers: int) -> int:
@@ -132,7 +130,7 @@ class TrainingStep:
         self.loss: LossFunction = summed_loss
         self.device = self.model.wte.weight.device
         if self.device.type == "cpu":
-            use_fast_gelu(self.model)
+            use_cpu_operators(self.model)
 
     def take(self, step: int, learning_rate_factor: float) -> StepOutcome:
         """Learn from global batch number `step`; one that is not finite, or a spike, changes nothing."""
@@ -167,7 +165,8 @@ class TrainingStep:
         """Add the gradient of these rows' share of the mean loss over `n_targets`; returns that share."""
         inputs_BT, targets_BT = inputs_BT.to(self.device), targets_BT.to(self.device)
         autocast = torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
-        attention = attention_kernel(self.device, inputs_BT.size(1))
+        plain = plain_attention(self.device, inputs_BT.size(1))
+        attention = sdpa_kernel(SDPBackend.MATH) if plain else nullcontext()
         with float32_products(self.device):
             with autocast, attention:
                 loss = self.placement.loss(self.loss, inputs_BT, targets_BT) / n_targets

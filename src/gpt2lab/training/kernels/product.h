@@ -135,6 +135,14 @@ inline void pack_right(const Operand& b, int64_t k, int64_t n, int64_t inputs, i
     store_tile(tile, to);
 }
 
+// B's panels [p, p_end) of inputs k, ...: each one's tiles, two abreast, one after the other.
+inline void pack_panels(const Operand& b, int64_t N, int64_t p, int64_t p_end, int64_t k, int64_t inputs, bf16* to) {
+    for (int64_t q = p; q < p_end; q++)
+        for (int64_t at = 0; at < inputs; at += PAIR_TILE)
+            for (int64_t n = q * WIDTH; n < (q + 1) * WIDTH; n += TILE, to += TILE_SIZE)
+                pack_right(b, k + at, n, inputs - at, N - n, to);
+}
+
 struct alignas(64) TileSetting {
     uint8_t palette = 1, start_row = 0, unused[14] = {};
     uint16_t row_bytes[16] = {};
@@ -229,7 +237,7 @@ struct Piece {
         for (int64_t k = 0; k < K; k += depth()) {
             const int64_t inputs = std::min(depth(), K - k), steps = (inputs + PAIR_TILE - 1) / PAIR_TILE;
             const bool last = k + inputs == K;
-            pack(p, p_end, k, inputs, steps);
+            pack_panels(b, N, p, p_end, k, inputs, packed);
             for (int64_t i = 0; i < rows; i += 32) {
                 for (int64_t q = p; q < p_end; q++) {
                     float* at = sums + i * step + (q - p) * WIDTH;
@@ -242,15 +250,6 @@ struct Piece {
         }
     }
     int64_t depth() const { return K <= 768 ? 768 : DEPTH; }  // one pass where it fits nearly as well
-    void pack(int64_t p, int64_t p_end, int64_t k, int64_t inputs, int64_t steps) const {
-        bf16* to = packed;
-        for (int64_t q = p; q < p_end; q++)
-            for (int64_t s = 0; s < steps; s++)
-                for (int64_t half = 0; half < 2; half++, to += TILE_SIZE) {
-                    const int64_t at = s * PAIR_TILE, n = q * WIDTH + half * TILE;
-                    pack_right(b, k + at, n, inputs - at, N - n, to);
-                }
-    }
 };
 
 // How many panels a piece has, so that all threads have about as much to do.

@@ -1,5 +1,5 @@
 // What training on a CPU needs beyond PyTorch's kernels: the loss of logits with its gradient in their place, GELU,
-// and products of matrices where there is AMX. `training/cpu_kernels.py` calls it. Threads are OpenMP's, as
+// and where there is AMX, products of matrices and attention. `training/cpu_kernels.py` calls it. Threads are OpenMP's, as
 // PyTorch's are.
 #include "gelu.h"
 #include "softmax.h"
@@ -22,17 +22,26 @@ extern "C" void gelu_backward_float32(int64_t n, const float* x, const float* y_
     gelu_backward(n, x, y_slopes, x_slopes, threads);
 }
 
-// Whether products can be had.
+// Whether those can be had.
 #if defined(__AMX_BF16__)
+#include "attention.h"
 #include "product.h"
 
-extern "C" int has_product() { return 1; }
+extern "C" int has_tiles() { return 1; }
 extern "C" void product_bfloat16(int64_t M, int64_t N, int64_t K, const void* a, int a_float, int64_t a_row,
                                  int64_t a_column, const void* b, int b_float, int64_t b_row, int64_t b_column, void* c,
                                  int c_float, int64_t c_row, int add, int threads) {
     product(M, N, K, {a, a_float != 0, a_row, a_column}, {b, b_float != 0, b_row, b_column},
             {c, c_float != 0, add != 0, c_row}, threads);
 }
+extern "C" void attention(int64_t n_batch, int64_t n_tokens, int64_t n_head, int64_t width, float scale,
+                          const bf16* qkv, bf16* y, int threads) {
+    attend({n_batch, n_tokens, n_head, width, scale}, qkv, y, threads);
+}
+extern "C" void attention_backward(int64_t n_batch, int64_t n_tokens, int64_t n_head, int64_t width, float scale,
+                                   const bf16* qkv, const bf16* y_slopes, bf16* slopes, int threads) {
+    attend_backward({n_batch, n_tokens, n_head, width, scale}, qkv, y_slopes, slopes, threads);
+}
 #else
-extern "C" int has_product() { return 0; }
+extern "C" int has_tiles() { return 0; }
 #endif
