@@ -34,8 +34,8 @@ MEMORY_SHARE = 0.9
 """Of a GPU's memory that a plan may take: the rest is lost to fragments and to what else is there"""
 
 # Fitted like the constants of `training.memory`.
-_SHAPES = {"bfloat16": 0.76, "float32": 0.84}  # of the timed rate of square products
-_PASSES = 820.0  # bytes a token, block and channel that go through memory, or take as long as if they did
+_SHAPES = {"bfloat16": 0.64, "float32": 0.69}  # of the timed rate of square products
+_PASSES = 314.0  # bytes a token, block and channel that go through memory, or take as long as if they did
 _OPTIMIZER_BYTES = 40  # a parameter: gradient, weight and two moments read, three of them written, clipping
 
 

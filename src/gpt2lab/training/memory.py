@@ -23,10 +23,10 @@ _FLOAT32 = 4
 _BYTES = {"bfloat16": 2, "float32": 4}
 
 # Fitted to peak resident memory on a CPU (benchmarks/preflight_accuracy.py --fit prints them anew).
-_ACTIVATIONS = {"bfloat16": 41.6, "float32": 74.2}  # bytes a token, block and channel
+_ACTIVATIONS = {"bfloat16": 41.6, "float32": 78.3}  # bytes a token, block and channel
 _CPU_CHUNK, _GPU_CHUNK = 1024, 4096  # tokens whose logits are there at once, as in `training.loss`
 _SCORES = 4.69  # copies of the T x T attention weights that the plain kernel leaves or needs at once
-_RUNTIME = {"compiled": 421e6, "eager": 60e6}  # libraries loaded late, thread stacks, the compiler's own
+_RUNTIME = {"compiled": 424e6, "eager": 60e6}  # libraries loaded late, thread stacks, the compiler's own
 _GPU_RUNTIME = 600e6  # CUDA's context, cuBLAS' and cuDNN's workspaces
 
 
@@ -106,14 +106,14 @@ def activation_bytes(model: ModelConfig, placing: Placing) -> float:
 def loss_bytes(model: ModelConfig, tokens: int, placing: Placing) -> int:
     """Bytes of the head and the loss at the beginning of the backward pass (see `training.loss`).
 
-    A chunk's logits, and the output matrix's gradient: as it was made, and scaled; embedding and output being
-    one matrix, the two are added up there, too.
+    The output matrix's gradient as it was made, and beside it first a chunk's logits, then, when these are gone,
+    itself scaled; embedding and output being one matrix, the two are added up there, too.
     """
     chunk = min(tokens, _CPU_CHUNK if placing.device == "cpu" else _GPU_CHUNK)
     # On a GPU logits, their logarithms and slopes are there at once, the middle ones in float32.
     copies = _BYTES[placing.precision] if placing.device == "cpu" else 2 * _BYTES[placing.precision] + 8
     head = _FLOAT32 * model.vocab_size * model.n_embd
-    return chunk * model.vocab_size * copies + 2 * head
+    return head + max(chunk * model.vocab_size * copies, head)
 
 
 def _state(model: ModelConfig, placing: Placing) -> int:
