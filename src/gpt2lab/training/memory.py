@@ -106,8 +106,8 @@ def activation_bytes(model: ModelConfig, placing: Placing) -> float:
 def loss_bytes(model: ModelConfig, tokens: int, placing: Placing) -> int:
     """Bytes of the head and the loss at the beginning of the backward pass (see `training.loss`).
 
-    The output matrix's gradient as it was made, and beside it first a chunk's logits, then, when these are gone,
-    itself scaled; embedding and output being one matrix, the two are added up there, too.
+    The output matrix's gradient as it was made, and beside it first a chunk's logits, then, when these are
+    gone, itself scaled; embedding and output being one matrix, the two are added up there, too.
     """
     chunk = min(tokens, _CPU_CHUNK if placing.device == "cpu" else _GPU_CHUNK)
     # On a GPU logits, their logarithms and slopes are there at once, the middle ones in float32.
