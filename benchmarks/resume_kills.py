@@ -23,7 +23,7 @@ from pathlib import Path
 
 STEPS, SAVE_EVERY = 600, 20
 MODES = ("eager-float32", "eager-bfloat16", "compiled-float32", "compiled-bfloat16")
-TIMING_FIELDS = ("tokens_per_s", "seconds", "memory_bytes")
+TIMING_FIELDS = ("tokens_per_s", "mfu", "seconds", "memory_bytes")
 COMPARED_FILES = ("model.safetensors", "training_state/state.safetensors", "config.json", "tokenizer.json")
 
 
