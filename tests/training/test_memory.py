@@ -72,7 +72,7 @@ def test_the_largest_micro_batch_fits_and_one_more_does_not(placing: Placing, ro
     assert memory_plan(GPT2, replace(placing, micro_batch=found + 1)).total > room  # 0: not even one fits
 
 
-def test_it_knows_what_the_loss_and_the_step_do() -> None:
+def test_it_knows_what_the_loss_does() -> None:
     assert (memory._CPU_CHUNK, memory._GPU_CHUNK) == (loss._CPU_CHUNK, loss._GPU_CHUNK)
 
 

@@ -1,4 +1,7 @@
-"""Training's C++ kernels as functions of tensors; where they cannot be had, PyTorch does their work.
+"""Training's C++ kernels as functions of tensors.
+
+Where they cannot be had, PyTorch does the work of `softmax_losses` and `product`; `cpu_operators` leaves GELU
+and attention to it then.
 
 All are deterministic, whatever the number of threads. Products take bfloat16 and float32 operands alike and
 round the latter on the way: a weight needs no copy in bfloat16, nor its gradient one in float32.

@@ -198,7 +198,7 @@ def placing_on(recipe: Recipe, device: torch.device) -> Placing:
     """How a recipe is going to be computed on a device, its micro-batch and other processes apart."""
     compiled = recipe.compile != "off" and (device.type != "cpu" or cxx_compiler() is not None)
     precision: Precision = "bfloat16" if _dtype(recipe, device) == torch.bfloat16 else "float32"
-    ours = precision == "bfloat16" and fused_attention(recipe.model.attn_pdrop)
+    plain = plain_attention(device, recipe.model.context_length)
     return Placing(
         1,
         optimizer=recipe.optimizer.name,
@@ -206,7 +206,7 @@ def placing_on(recipe: Recipe, device: torch.device) -> Placing:
         device=device.type,
         compiled=compiled,
         recompute=recipe.recompute_activations,
-        plain_attention=plain_attention(device, recipe.model.context_length) and not ours,
+        plain_attention=plain and not (precision == "bfloat16" and fused_attention(recipe.model.attn_pdrop)),
     )
 
 

@@ -1,6 +1,6 @@
 // What training on a CPU needs beyond PyTorch's kernels: the loss of logits with its gradient in their place, GELU,
-// and where there is AMX, products of matrices and attention. `training/cpu_kernels.py` calls it. Threads are OpenMP's, as
-// PyTorch's are.
+// and where there is AMX, products of matrices and attention. `training/cpu_kernels.py` calls it. Threads are
+// OpenMP's, as PyTorch's are.
 #include "gelu.h"
 #include "softmax.h"
 
