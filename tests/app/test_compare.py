@@ -44,7 +44,7 @@ def test_the_better_recipe_with_the_p_value_of_its_seeds(make: Any) -> None:
     folders = [make(f"m{i}", losses, optimizer=MUON, seed=i) for i, losses in enumerate(muon)]
     folders += [make(f"a{i}", losses, optimizer=ADAMW, seed=i) for i, losses in enumerate(adamw)]
     found = compare([folders[3], folders[0], folders[5], folders[1], folders[4], folders[2]])
-    assert [group.name for group in found.groups] == ["optimizer.name muon", "optimizer.name adamw"]
+    assert [group.name for group in found.groups] == ["muon", "adamw"]
     assert [sorted(group.seeds) for group in found.groups] == [[0, 1, 2], [0, 1, 2]]
     (duel,) = found.duels
     expected = stats.ttest_ind([losses[-1] for losses in muon], [4.0, 4.1, 4.2], equal_var=False)
@@ -70,7 +70,7 @@ def test_runs_of_different_length_are_compared_where_both_have_been(make: Any) -
     long = [make(f"l{seed}", [5, 4.5, 4, 3.5, 2.5], seed=seed, optimizer=ADAMW) for seed in range(2)]
     found = compare([*short, *long])
     (duel,) = found.duels
-    assert duel.better.name == "optimizer.name adamw"  # by its end
+    assert duel.better.name == "adamw"  # by its end
     assert duel.equal_tokens == 2000
     assert duel.lead_at_equal_tokens == pytest.approx(4 - 3.5)  # and worse where the other ended
     assert any("different numbers of tokens" in note for note in found.notes)
@@ -89,6 +89,28 @@ def test_what_is_no_part_of_the_result_does_not_split_a_group(make: Any) -> None
     (group,) = compare(folders).groups
     assert group.name == "all runs"
     assert len(group.runs) == 2
+
+
+def test_names_say_the_optimizer_first_and_only_what_it_has(make: Any) -> None:
+    slow = dataclasses.replace(MUON, muon_learning_rate=0.04, learning_rate=0.01)
+    folders = [make("a", [5, 4]), make("m", [5, 4.5], optimizer=slow, batch_tokens=128)]
+    folders.append(make("n", [5, 4.6], optimizer=dataclasses.replace(slow, muon_learning_rate=0.08)))
+    folders.append(make("b", [5, 4.2], optimizer=dataclasses.replace(ADAMW, muon_learning_rate=0.3), seed=2))
+    found = compare(folders)
+    assert [(group.name, len(group.runs)) for group in found.groups] == [
+        ("adamw, batch_tokens 64, learning_rate 0.0006", 2),
+        ("muon, batch_tokens 128, learning_rate 0.01, muon_learning_rate 0.04", 1),
+        ("muon, batch_tokens 64, learning_rate 0.01, muon_learning_rate 0.08", 1),
+    ]
+
+
+def test_a_single_validation_is_drawn(make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib.axes import Axes
+
+    drawn, plot = [], Axes.plot
+    monkeypatch.setattr(Axes, "plot", lambda *args, **named: drawn.extend(plot(*args, **named)))
+    comparison_plot(compare([make("a", [5, 4]), make("b", [5, 4.5, 4], seed=2)]), tmp_path / "picture.png")
+    assert [line.get_marker() for line in drawn] == ["o"]
 
 
 def test_other_vocabularies_are_compared_in_bits_per_byte(make: Any) -> None:
@@ -136,7 +158,7 @@ def test_the_command_line(make: Any, tmp_path: Path, capsys: Any, monkeypatch: p
     folders += [make(f"a{seed}", [6, 5, 4 + seed / 10], optimizer=ADAMW, seed=seed) for seed in range(3)]
     assert main(["compare", *map(str, folders)]) == 0
     out = capsys.readouterr().out
-    assert "optimizer.name muon  against  optimizer.name adamw" in out
+    assert "muon  against  adamw" in out
     assert (
         "final loss: -1.0000 nats/token; p = 0.00026 (Welch's t-test), more than chance at the 5% level"
         in out

@@ -21,6 +21,7 @@ _NO_PART_OF_IT = (
     *("seed", "summary", "device", "background_saves", "log_every", "save_every", "sample_every"),
     *("sample_prompt", "expected_curve", "writers"),
 )
+_MUON = "optimizer.muon_"  # settings that AdamW does not have
 
 
 @dataclass(frozen=True)
@@ -176,6 +177,8 @@ class _Run:
                     flat[f"{prefix}{key}"] = value
 
         flatten(as_table(self.recipe), "")
+        if self.recipe.optimizer.name != "muon":
+            flat = {key: value for key, value in flat.items() if not key.startswith(_MUON)}
         if self.recipe.minutes and "steps" in self.facts:
             flat["schedule.steps"] = self.facts["steps"]
         return flat
@@ -223,10 +226,18 @@ def _groups(runs: Sequence[_Run], unit: Unit) -> list[Group]:
 
 
 def _names(kinds: Sequence[dict[str, Any]]) -> list[str]:
-    """What sets each kind of recipe apart from the others: ``"optimizer.name muon, schedule.steps 900"``."""
-    every = sorted({key for fields in kinds for key in fields})
-    different = [key for key in every if len({str(fields.get(key)) for fields in kinds}) > 1]
-    return [", ".join(f"{key} {fields.get(key, 'none')}" for key in different) for fields in kinds]
+    """What sets each kind of recipe apart from the others: ``"muon, steps 900"``, the optimizer first."""
+    every = {key for fields in kinds for key in fields}
+    # That AdamW has no such setting is said by its name.
+    having = {key: [kind for kind in kinds if key in kind or not key.startswith(_MUON)] for key in every}
+    different = [key for key in every if len({str(kind.get(key)) for kind in having[key]}) > 1]
+    different.sort(key=lambda key: (key != "optimizer.name", key))
+
+    def words(kind: dict[str, Any], key: str) -> str:
+        value = str(kind.get(key, "none"))
+        return value if key == "optimizer.name" else f"{key.rpartition('.')[2]} {value}"
+
+    return [", ".join(words(kind, key) for key in different if kind in having[key]) for kind in kinds]
 
 
 def _duel(better: Group, worse: Group) -> Duel:

@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
+from textwrap import fill
 
 from gpt2lab.app.compare import Comparison, Group
 from gpt2lab.app.plots import PAGE_INCHES, PAPER, over_tokens, page_figure
 from gpt2lab.base.files import atomic_file
 
 _COLOURS = ("#c4513c", "#6f8fbf", "#5b8c5a", "#a06cb0", "#b58900", "#6e7681")
+_LEGEND_COLUMNS = 60
 _TITLES = {
     "loss": "held-out loss, nats per token",
     "bits_per_byte": "held-out text, bits per byte",
@@ -28,7 +30,9 @@ def comparison_plot(comparison: Comparison, path: Path) -> None:
             millions = [count / 1e6 for count in tokens]
             colour = _COLOURS[number % len(_COLOURS)]
             seeds = f"{len(group.runs)} seed{'s' if len(group.runs) > 1 else ''}"
-            axes.plot(millions, means, color=colour, lw=1.8, label=f"{_short(group.name)} ({seeds})")
+            marker = "o" if len(tokens) == 1 else None  # a line through one point is not to be seen
+            label = fill(f"{group.name} ({seeds})", _LEGEND_COLUMNS)
+            axes.plot(millions, means, color=colour, lw=1.8, marker=marker, label=label)
             axes.fill_between(millions, lows, highs, color=colour, alpha=0.2, lw=0)
         axes.set_title(f"{_TITLES[comparison.unit]}; shaded: from the best seed to the worst")
         over_tokens(axes)
@@ -42,7 +46,3 @@ def _band(group: Group) -> tuple[list[float], list[float], list[float], list[flo
     tokens = sorted({count for curve in group.curves for count in curve.tokens if count <= end})
     losses: Sequence[list[float]] = [group.at(count) for count in tokens]
     return tokens, [fmean(at) for at in losses], [min(at) for at in losses], [max(at) for at in losses]
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 60 else f"{name[:57]}..."
