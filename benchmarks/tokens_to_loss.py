@@ -78,6 +78,10 @@ class Contest:
         chosen = list(dict.fromkeys(settings))
         return dict(zip(chosen, self.pool.map(self._final_loss, chosen), strict=True))
 
+    def seeds(self, setting: Setting) -> list[Setting]:
+        """It with each seed, trained."""
+        return list(self.final_losses(replace(setting, seed=seed) for seed in SEEDS))
+
     def folder(self, setting: Setting) -> Path:
         """Where a run lies."""
         return self.work / "runs" / setting.name
@@ -187,17 +191,17 @@ def main() -> None:
     rates = {"learning_rate": (0.001, 0.002, 0.004, 0.008)}
     around = {"warmup": (0.025, 0.1, 0.3, 0.5), "beta2": (0.9, 0.95, 0.99), "weight_decay": (0.03, 0.1, 0.3)}
     of_muon = {"muon_learning_rate": (0.02, 0.04, 0.08), "learning_rate": (0.005, 0.01, 0.02)}
+
+    def seeds_of_muon() -> list[Setting]:
+        tuned = tune(contest, Setting("muon", round(A_TENTH * fewer), 0.01), of_muon)
+        return contest.seeds(replace(tuned, steps=fewer))
+
     with ThreadPoolExecutor(1) as beside:  # the workers take what either asks for
-        tuned = beside.submit(tune, contest, Setting("muon", round(A_TENTH * fewer), 0.01), of_muon)
+        muon = beside.submit(seeds_of_muon)
         start = Setting("adamw", round(A_TENTH * steps), 0.002, warmup=0.1)
         adamw = tune(contest, start, rates | around)
         rates = {"learning_rate": tuple(factor * adamw.learning_rate for factor in (0.5, 1, 2))}
-        adamw = tune(contest, replace(adamw, steps=steps), rates)
-        muon = replace(tuned.result(), steps=fewer)
-        of_each = [[replace(setting, seed=seed) for seed in SEEDS] for setting in (adamw, muon)]
-        last = beside.submit(contest.final_losses, of_each[0])
-        contest.final_losses(of_each[1])
-        last.result()
+        of_each = [contest.seeds(tune(contest, replace(adamw, steps=steps), rates)), muon.result()]
 
     print(f"{parameters:,} parameters, {steps * BATCH_TOKENS:,} tokens\n\n| run | held-out loss |\n|---|---|")
     for folder in sorted((args.work / "runs").iterdir()):
@@ -207,7 +211,7 @@ def main() -> None:
             if line["kind"] == "validation"
         ]
         print(f"| {folder.name} | {validations[-1]['loss']:.4f} |")
-    for setting in (adamw, muon):
+    for setting, *_ in of_each:
         seconds = setting.steps * BATCH_TOKENS / contest.tokens_per_s(setting)
         print(f"\n{setting.name}: {seconds / 60:.1f} minutes at its median speed", end="")
     print("\n", flush=True)
