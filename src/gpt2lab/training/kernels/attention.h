@@ -123,63 +123,86 @@ inline void attend_head(const Attention& shape, const bf16* qkv, int64_t b, int6
 }
 
 // dQ, dK and dV of a head, into (batch, tokens, 3 x channels).
-inline void attend_head_backward(const Attention& shape, const bf16* qkv, const bf16* y_slopes, int64_t b, int64_t h,
-                                 bf16* slopes, Arena& arena) {
-    const int64_t T = shape.tokens(), D = shape.columns(), panel = D * BLOCK, tall_panel = T * BLOCK;
-    arena.begin((5 * T * D + BLOCK * D + BLOCK * T + 2 * T * T) * sizeof(bf16) +
-                (2 * BLOCK * T + BLOCK * D) * sizeof(float) + 8192);
-    bf16 *keys = shape.panels(arena), *values = shape.panels(arena);  // their widths are inputs
-    bf16 *tall_keys = shape.panels(arena), *tall_queries = shape.panels(arena), *tall_slopes = shape.panels(arena);
-    bf16 *block = arena.take<bf16>(BLOCK * D), *turned = arena.take<bf16>(BLOCK * T);
-    bf16 *weights = arena.take<bf16>(T * T), *score_slopes = arena.take<bf16>(T * T);
-    float *scores = arena.take<float>(BLOCK * T), *weight_slopes = arena.take<float>(BLOCK * T);
-    float* sums = arena.take<float>(BLOCK * D);
+struct BackwardHead {
+    const Attention& shape;
+    const int64_t row = 3 * shape.channels(), T = shape.tokens(), D = shape.columns(), steps = D / PAIR_TILE;
+    const Operand q, k, v, dy;
+    bf16* const to;
+    bf16 *keys, *values;                           // as B's tiles: their widths are inputs
+    bf16 *tall_keys, *tall_queries, *tall_slopes;  // their tokens are inputs
+    bf16 *weights, *score_slopes;                  // (tokens, tokens): W, dS
+    bf16 *block, *turned;                          // as A's tiles: 32 rows of Q or dY, 32 columns of W or dS
+    float *scores, *weight_slopes, *sums;          // of 32 rows
 
-    const Operand q = shape.rows(qkv, b, h, 0), k = shape.rows(qkv, b, h, 1), v = shape.rows(qkv, b, h, 2);
-    const Operand dy{y_slopes + b * shape.n_tokens * shape.channels() + h * shape.width, false, shape.channels(), 1};
-    shape.pack_width(k, keys);
-    shape.pack_width(v, values);
-    shape.pack_tokens(k, tall_keys);
-    shape.pack_tokens(q, tall_queries);
-    shape.pack_tokens(dy, tall_slopes);
-    const int64_t row = 3 * shape.channels();
-    bf16* to = slopes + b * shape.n_tokens * row + h * shape.width;
-
-    for (int64_t first = 0; first < shape.n_tokens; first += BLOCK) {
-        const int64_t seen = first + BLOCK, rows = std::min(BLOCK, shape.n_tokens - first);
-        multiply(shape.block(q, first, block), keys, panel, seen / BLOCK, D / PAIR_TILE, scores, T);
-        multiply(shape.block(dy, first, block), values, panel, seen / BLOCK, D / PAIR_TILE, weight_slopes, T);
-        for (int64_t r = 0; r < BLOCK; r++) {
-            float *of_row = scores + r * T, *slopes_of_row = weight_slopes + r * T;
-            const float share = 1 / weigh(of_row, first + r + 1, seen, shape.scale);
-            f32x16 products = {};
-            for (int64_t j = 0; j < seen; j += 16) products += load(of_row + j) * load(slopes_of_row + j);
-            const float mean = sum_of(products) * share;
-            for (int64_t j = 0; j < seen; j += 16) {
-                const f32x16 weight = load(of_row + j) * share;
-                store(weights + (first + r) * T + j, weight);
-                store(score_slopes + (first + r) * T + j, weight * (load(slopes_of_row + j) - mean) * shape.scale);
-            }
-        }
-        const Left block_slopes{score_slopes + first * T, TILE * T, PAIR_TILE, T};
-        multiply(block_slopes, tall_keys, tall_panel, D / BLOCK, seen / PAIR_TILE, sums, D);
-        store_block(sums, D, to + first * row, row, rows, shape.width);
+    BackwardHead(const Attention& shape, const bf16* qkv, const bf16* y_slopes, int64_t b, int64_t h, bf16* slopes,
+                 Arena& arena)
+        : shape(shape), q(shape.rows(qkv, b, h, 0)), k(shape.rows(qkv, b, h, 1)), v(shape.rows(qkv, b, h, 2)),
+          dy{y_slopes + b * shape.n_tokens * shape.channels() + h * shape.width, false, shape.channels(), 1},
+          to(slopes + b * shape.n_tokens * row + h * shape.width) {
+        arena.begin((5 * T * D + BLOCK * D + BLOCK * T + 2 * T * T) * sizeof(bf16) +
+                    (2 * BLOCK * T + BLOCK * D) * sizeof(float) + 8192);
+        for (bf16** panels : {&keys, &values, &tall_keys, &tall_queries, &tall_slopes}) *panels = shape.panels(arena);
+        block = arena.take<bf16>(BLOCK * D), turned = arena.take<bf16>(BLOCK * T);
+        weights = arena.take<bf16>(T * T), score_slopes = arena.take<bf16>(T * T);
+        scores = arena.take<float>(BLOCK * T), weight_slopes = arena.take<float>(BLOCK * T);
+        sums = arena.take<float>(BLOCK * D);
+        shape.pack_width(k, keys);
+        shape.pack_width(v, values);
+        shape.pack_tokens(k, tall_keys);
+        shape.pack_tokens(q, tall_queries);
+        shape.pack_tokens(dy, tall_slopes);
     }
-    // W^T dY and dS^T Q, 32 keys at a time, over the queries from theirs on.
-    for (int64_t first = 0; first < shape.n_tokens; first += BLOCK) {
-        const int64_t rows = std::min(BLOCK, shape.n_tokens - first), steps = (T - first) / PAIR_TILE;
-        const Left left{turned, steps * TILE_SIZE, TILE_SIZE, PAIR_TILE};
+
+    // A query's scores and dW become its W and dS.
+    void slopes_of_scores(int64_t query, float* of_row, const float* slopes_of_row, int64_t seen) const {
+        const float share = 1 / weigh(of_row, query + 1, seen, shape.scale);
+        f32x16 products = {};
+        for (int64_t j = 0; j < seen; j += 16) products += load(of_row + j) * load(slopes_of_row + j);
+        const float mean = sum_of(products) * share;
+        for (int64_t j = 0; j < seen; j += 16) {
+            const f32x16 weight = load(of_row + j) * share;
+            store(weights + query * T + j, weight);
+            store(score_slopes + query * T + j, weight * (load(slopes_of_row + j) - mean) * shape.scale);
+        }
+    }
+
+    // dQ = dS K of 32 queries, whose W and dS are kept.
+    void of_queries(int64_t first) const {
+        const int64_t seen = first + BLOCK;
+        multiply(shape.block(q, first, block), keys, D * BLOCK, seen / BLOCK, steps, scores, T);
+        multiply(shape.block(dy, first, block), values, D * BLOCK, seen / BLOCK, steps, weight_slopes, T);
+        for (int64_t r = 0; r < BLOCK; r++) slopes_of_scores(first + r, scores + r * T, weight_slopes + r * T, seen);
+        const Left block_slopes{score_slopes + first * T, TILE * T, PAIR_TILE, T};
+        multiply(block_slopes, tall_keys, T * BLOCK, D / BLOCK, seen / PAIR_TILE, sums, D);
+        store_part(0, first);
+    }
+
+    // dK = dS^T Q and dV = W^T dY of 32 keys, over the queries from theirs on.
+    void of_keys(int64_t first) const {
+        const int64_t after = (T - first) / PAIR_TILE;
         for (int part = 1; part <= 2; part++) {
             const Operand columns{part == 1 ? score_slopes : weights, false, 1, T};
             for (int64_t half = 0; half < 2; half++)
-                for (int64_t s = 0; s < steps; s++)
+                for (int64_t s = 0; s < after; s++)
                     pack_left(columns, first + half * TILE, first + s * PAIR_TILE, TILE, PAIR_TILE,
-                              turned + (half * steps + s) * TILE_SIZE);
+                              turned + (half * after + s) * TILE_SIZE);
             const bf16* right = (part == 1 ? tall_queries : tall_slopes) + first / PAIR_TILE * 2 * TILE_SIZE;
-            multiply(left, right, tall_panel, D / BLOCK, steps, sums, D);
-            store_block(sums, D, to + first * row + part * shape.channels(), row, rows, shape.width);
+            multiply({turned, after * TILE_SIZE, TILE_SIZE, PAIR_TILE}, right, T * BLOCK, D / BLOCK, after, sums, D);
+            store_part(part, first);
         }
     }
+
+    void store_part(int part, int64_t first) const {
+        const int64_t rows = std::min(BLOCK, shape.n_tokens - first);
+        store_block(sums, D, to + first * row + part * shape.channels(), row, rows, shape.width);
+    }
+};
+
+inline void attend_head_backward(const Attention& shape, const bf16* qkv, const bf16* y_slopes, int64_t b, int64_t h,
+                                 bf16* slopes, Arena& arena) {
+    const BackwardHead head(shape, qkv, y_slopes, b, h, slopes, arena);
+    for (int64_t first = 0; first < shape.n_tokens; first += BLOCK) head.of_queries(first);
+    for (int64_t first = 0; first < shape.n_tokens; first += BLOCK) head.of_keys(first);
 }
 
 // Calls `head(batch, head, memory)` for every head, on as many threads.
