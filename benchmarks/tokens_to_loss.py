@@ -13,7 +13,6 @@ go side by side, with a thread each.
 """
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -22,6 +21,9 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+
+from gpt2lab.training.run import RunFolder
 
 VOCABULARY, CONTEXT, BATCH_TOKENS = 2432, 128, 8192
 MODEL = {"vocab_size": VOCABULARY, "context_length": CONTEXT, "n_layer": 3, "n_head": 2, "n_embd": 256}
@@ -104,20 +106,19 @@ class Contest:
     def _first(self, setting: Setting) -> list[str]:
         return [str(self.work / "base.toml"), "--out", str(self.folder(setting)), *setting.options()]
 
-    def metrics(self, setting: Setting) -> list[dict]:
-        """Lines of a run's metrics; none if it has not begun."""
-        file = self.folder(setting) / "metrics.jsonl"
-        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-
     def _last_validation(self, setting: Setting) -> float | None:
-        lines = self.metrics(setting)
-        found = [line for line in lines if line["kind"] == "validation" and line["step"] == setting.steps]
-        return found[0]["loss"] if found else None
+        validations = validations_of(self.folder(setting))
+        return validations[-1]["loss"] if validations and validations[-1]["step"] == setting.steps else None
 
     def tokens_per_s(self, setting: Setting) -> float:
         """Median over a run."""
-        lines = self.metrics(setting)
-        return statistics.median(line["tokens_per_s"] for line in lines if line["kind"] == "train")
+        rows = RunFolder(self.folder(setting)).metrics()
+        return statistics.median(row["tokens_per_s"] for row in rows if row["kind"] == "train")
+
+
+def validations_of(run: Path) -> list[dict[str, Any]]:
+    """What a run, begun or not, has measured on held-out text."""
+    return [row for row in RunFolder(run).metrics() if row["kind"] == "validation"]
 
 
 def prepare(books: Path, work: Path) -> None:
@@ -205,12 +206,8 @@ def main() -> None:
 
     print(f"{parameters:,} parameters, {steps * BATCH_TOKENS:,} tokens\n\n| run | held-out loss |\n|---|---|")
     for folder in sorted((args.work / "runs").iterdir()):
-        validations = [
-            line
-            for line in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
-            if line["kind"] == "validation"
-        ]
-        print(f"| {folder.name} | {validations[-1]['loss']:.4f} |")
+        if validations := validations_of(folder):
+            print(f"| {folder.name} | {validations[-1]['loss']:.4f} at step {validations[-1]['step']:,} |")
     for setting, *_ in of_each:
         seconds = setting.steps * BATCH_TOKENS / contest.tokens_per_s(setting)
         print(f"\n{setting.name}: {seconds / 60:.1f} minutes at its median speed", end="")

@@ -156,7 +156,7 @@ def lose_a_node(recipe: Path) -> dict[str, object]:
     first = start(recipe, lost, launch, "ddp")
     time.sleep(2)  # so that it hosts the meeting place
     second = start(recipe, lost, launch, "ddp")
-    while not any((lost / "checkpoints").glob("step-*")):
+    while first.poll() is None and not any((lost / "checkpoints").glob("step-*")):
         time.sleep(0.01)
     for pid in [second.pid, *workers_of(second)]:
         os.kill(pid, signal.SIGKILL)

@@ -14,7 +14,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ import torch
 
 N_TOKENS = 1_000_000
 RATE, DECAY, BETAS, CLIP = 6e-4, 0.1, (0.9, 0.95), 1.0
+SETTINGS = ExitStack()  # held for as long as the process lives
 Step = Callable[[], float]  # takes one step, returns its loss
 
 
@@ -55,7 +56,7 @@ def gpt2lab(mode: str, shape: dict[str, Any], folder: str) -> Step:
     step = TrainingStep(
         placement, optimizers, loader, micro_batch=shape["batch"], seed=1, clip_norm=CLIP, dtype=dtype
     )
-    determinism("fast" not in mode).__enter__()
+    SETTINGS.enter_context(determinism("fast" not in mode))
     if "eager" not in mode:
         step.loss = compiled_loss()
     numbers = iter(range(10**9))

@@ -11,7 +11,7 @@ from gpt2lab.app.compare import Curve, compare
 from gpt2lab.app.compare_plot import comparison_plot
 from gpt2lab.base.errors import UserError
 from gpt2lab.model.config import ModelConfig
-from gpt2lab.training.recipe import OptimizerConfig, Recipe
+from gpt2lab.training.recipe import DataConfig, OptimizerConfig, Recipe
 from gpt2lab.training.run import RunFolder
 
 SMALL = ModelConfig(vocab_size=300, context_length=16, n_layer=1, n_head=1, n_embd=8)
@@ -168,3 +168,24 @@ def test_the_command_line(make: Any, tmp_path: Path, capsys: Any, monkeypatch: p
     assert (tmp_path / "compare.png").exists()
     assert main(["compare", "--json", *map(str, folders)]) == 0
     assert json.loads(capsys.readouterr().out)["unit"] == "loss"
+
+
+def test_a_run_that_is_not_at_its_end_is_named(make: Any) -> None:
+    folders = [make("a", [5, 4, 3], facts={"steps": 31}), make("b", [5, 4], seed=2, facts={"steps": 31})]
+    notes = compare(folders).notes
+    assert [note for note in notes if "not at its end" in note] == [
+        f"{folders[1]} is not at its end: its loss is that after step 15 of 31"
+    ]
+
+
+def test_runs_of_so_many_minutes_are_seeds_of_one_recipe(make: Any) -> None:
+    folders = [make(f"m{i}", [5, 4], seed=i, minutes=3.0, facts={"steps": 10 + i}) for i in range(2)]
+    assert len(compare(folders).groups) == 1
+
+
+def test_the_same_tokens_elsewhere_are_the_same_data(make: Any) -> None:
+    here, there = (DataConfig(path=f"/{name}/shards") for name in ("here", "there"))
+    folders = [make("a", [5, 4], data=here), make("b", [5, 4], seed=2, data=there, validate_every=7)]
+    assert len(compare(folders).groups) == 1
+    folders[1] = make("c", [5, 4], seed=2, data=there, facts={"data_fingerprint": "other"})
+    assert {group.name for group in compare(folders).groups} == {"path /here/shards", "path /there/shards"}

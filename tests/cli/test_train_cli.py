@@ -97,3 +97,21 @@ def test_misspelt_options_exit_with_2_and_start_nothing(capsys, here, options):
     assert not (here / "runs").exists()
     err = capsys.readouterr().err
     assert options[0].split(".")[-1].lstrip("-") in err
+
+
+def test_help_on_a_runs_folder_is_help(capsys, here):
+    assert main(["train", "tiny.toml", "--schedule.steps", "1"]) == 0
+    assert main(["train", "runs/tiny", "--help"]) == 0
+    assert "usage: gpt2lab train WHAT" in capsys.readouterr().out
+
+
+def test_anothers_curve_is_left_out(capsys):
+    assert main(["train", "gpt2-124m", "--dry-run", "--seed", "3"]) == 0
+    assert 'expected_curve = "gpt2-124m"' in capsys.readouterr().out
+    assert main(["train", "gpt2-124m", "--dry-run", "--data", "mine/"]) == 0
+    out, err = capsys.readouterr()
+    assert 'expected_curve = ""' in out
+    assert "data being another, the run is not compared with the expected curve gpt2-124m" in err
+    own = ["train", "gpt2-124m", "--dry-run", "--data", "mine/", "--expected-curve", "gpt2-124m"]
+    assert main(own) == 0
+    assert 'expected_curve = "gpt2-124m"' in capsys.readouterr().out

@@ -97,3 +97,11 @@ def test_without_a_compiler_there_are_no_kernels_and_a_reason(monkeypatch):
 
     monkeypatch.setattr(Library, "compiled", lambda self, variant: fail(variant))
     assert cpu_kernels._loaded.__wrapped__() == (None, "there is no C++ compiler")
+
+
+def test_targets_may_lie_apart():
+    if cpu_kernels.kernels() is None:
+        pytest.skip(cpu_kernels.why_not())
+    logits, targets = torch.randn(40, 64), torch.randint(64, (40, 3))
+    expected = cpu_kernels.softmax_losses(logits.clone(), targets[:, 1].contiguous(), gradient=False)
+    assert torch.equal(cpu_kernels.softmax_losses(logits, targets[:, 1], gradient=False), expected)

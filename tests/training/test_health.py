@@ -37,6 +37,22 @@ def test_the_ratio_of_a_known_update() -> None:
     assert watch.ratio() == pytest.approx(0.01, rel=1e-4)
 
 
+@pytest.mark.parametrize("column", [0, 5, 767])
+def test_no_channel_is_overlooked(column: int) -> None:
+    """The sample must not see the same few columns in every row."""
+    model = GPT(ModelConfig(vocab_size=300, context_length=16, n_layer=1, n_head=12, n_embd=768))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(1.0)
+    watch = UpdateWatch(Placement(model))
+    watch.before()
+    weight = model.h[0].mlp.c_fc.weight
+    with torch.no_grad():
+        weight[..., column] += 1.0
+    whole = math.sqrt(weight.size(0) / sum(p.numel() for p in model.parameters() if p.dim() == 2))
+    assert 0.2 * whole < watch.ratio() < 5 * whole
+
+
 def test_every_logged_row_has_the_figures(make_recipe: Any, train_in: Any, tmp_path: Any) -> None:
     run = train_in(tmp_path / "run", make_recipe())
     facts = run.facts()
@@ -86,6 +102,7 @@ def test_a_curve_goes_straight_over_the_logarithm_of_tokens() -> None:
         "above the band",
     ]
     assert curve.verdict(50, 5) is None
+    assert curve.verdict(200, math.nan) == "above the band"
 
 
 @pytest.mark.parametrize(

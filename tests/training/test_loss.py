@@ -25,11 +25,15 @@ def head_by_kernels(x_NC, weight_VC, targets_N):
     return loss._cpu_head(x_NC, weight_VC, targets_N, True)[0]
 
 
+def head_in_plain_torch(x_NC, weight_VC, targets_N):
+    return loss._ChunkedHead.apply(x_NC, weight_VC, targets_N, True)
+
+
 @pytest.fixture(params=["kernels", "no kernels", "plain"])
 def head(request, monkeypatch):
     """The loss of hidden states, output matrix and targets: the operator with and without C++, the GPU's."""
     if request.param == "plain":
-        return loss._ChunkedHead.apply
+        return head_in_plain_torch
     if request.param == "no kernels":
         monkeypatch.setattr(cpu_kernels, "kernels", lambda: None)
     elif cpu_kernels.kernels() is None:
@@ -147,3 +151,31 @@ def test_compiled_it_is_one_graph_with_the_same_gradients(dtype):
             found.append({name: p.grad for name, p in model.named_parameters()})
     _, of_gradient = TOLERANCE[dtype]
     assert all(off(found[1][name], found[0][name]) < of_gradient for name in found[0])
+
+
+def test_the_plain_head_makes_no_gradients_unless_asked():
+    x_NC, weight_VC, targets_N = case(70, 32, 4999)
+
+    class Record:
+        def save_for_backward(self, *tensors):
+            self.kept = tensors
+
+    losses, kept = [], []
+    for gradient in (True, False):
+        record = Record()
+        losses.append(loss._ChunkedHead.forward(record, x_NC, weight_VC, targets_N, gradient))
+        kept.append([tuple(tensor.shape) for tensor in record.kept])
+    assert torch.equal(*losses)
+    assert kept == [[(70, 32), (4999, 32)], [(0, 32), (0, 32)]]
+
+
+@pytest.mark.slow
+def test_the_plain_head_compiles_to_the_same():
+    x_NC, weight_VC, targets_N = case(70, 32, 4999)
+    weight_VC.requires_grad_()
+    found = []
+    for function in (head_in_plain_torch, torch.compile(head_in_plain_torch, fullgraph=True)):
+        weight_VC.grad = None
+        function(x_NC, weight_VC, targets_N).backward()
+        found.append(weight_VC.grad)
+    assert off(*found) < 1e-6

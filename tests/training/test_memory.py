@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from gpt2lab.base.errors import UserError
 from gpt2lab.model.config import PRESETS, ModelConfig, count_parameters
-from gpt2lab.training import loss, memory
+from gpt2lab.training import memory, setup
 from gpt2lab.training.memory import Placing, largest_micro_batch, memory_plan
 from gpt2lab.training.step import TrainingStep
+from gpt2lab.training.world import World
 
 GPT2 = PRESETS["gpt2"]
 PLACINGS = st.builds(
@@ -72,10 +73,6 @@ def test_the_largest_micro_batch_fits_and_one_more_does_not(placing: Placing, ro
     assert memory_plan(GPT2, replace(placing, micro_batch=found + 1)).total > room  # 0: not even one fits
 
 
-def test_it_knows_what_the_loss_does() -> None:
-    assert (memory._CPU_CHUNK, memory._GPU_CHUNK) == (loss._CPU_CHUNK, loss._GPU_CHUNK)
-
-
 def test_a_block_is_what_two_layers_have_more_than_one() -> None:
     assert (
         memory._block_parameters(ModelConfig(n_layer=5))
@@ -105,7 +102,8 @@ def test_out_of_memory_halves_the_micro_batch_and_goes_on(
     whole = train_in(tmp_path / "whole", make_recipe(micro_batch=4))
     small_memory(1)
     run = train_in(tmp_path / "run", make_recipe(micro_batch=4))
-    assert run.facts()["micro_batch"] == 1
+    assert run.facts()["micro_batch"] == 4
+    assert run.facts()["smaller_micro_batch"] == 1
     events = [row["what"] for row in run.metrics() if row["kind"] == "event"]
     assert events == [f"out of memory: not bit-identical from here, micro_batch is {n}" for n in (2, 1)]
     assert "out of memory; going on with a micro-batch of 1" in capsys.readouterr().err
@@ -130,5 +128,38 @@ def test_an_update_broken_off_is_not_taken_twice(
         raise torch.OutOfMemoryError("out of memory")
 
     monkeypatch.setattr(torch.optim.AdamW, "step", update)
-    with pytest.raises(UserError, match="Start it again with --micro-batch 1; the last checkpoint is intact"):
+    with pytest.raises(UserError, match="it goes on with 1; the last checkpoint is intact"):
         train_in(tmp_path / "run", make_recipe())
+
+
+def test_with_other_processes_a_smaller_micro_batch_is_for_the_next_start(
+    make_recipe: Any, sources: Any, tokenizer: Any, small_memory: Any
+) -> None:
+    session = setup.build_session(make_recipe(micro_batch=4), sources / "shards", tokenizer, None)
+    step, remembered = session.step, []
+    small_memory(2)
+    step.placement.world = World(1, 2)
+    with pytest.raises(UserError, match="micro-batch of 4.*--resume: it goes on with 2"):
+        setup.within_memory(
+            step, lambda: step._backward(*next(step.loader.micro_batches(0, 4)), 1), remembered.append
+        )
+    assert remembered == [2]
+    assert step.micro_batch == 4
+
+
+def test_a_resumption_goes_on_with_what_memory_had_room_for(
+    make_recipe: Any, train_in: Any, tmp_path: Any, capsys: Any
+) -> None:
+    run = train_in(tmp_path / "run", make_recipe(micro_batch=4))
+    run.save_facts(run.facts() | {"smaller_micro_batch": 2})
+    capsys.readouterr()
+    train_in(tmp_path / "run")
+    assert "not bit-identical from here: micro_batch was 4 and is 2" in capsys.readouterr().err
+    assert run.facts()["smaller_micro_batch"] == 2
+
+
+def test_fsdp_keeps_whole_gradients_between_micro_batches() -> None:
+    dealt = Placing(1, shares=8)
+    several, one = (memory_plan(GPT2, replace(dealt, accumulates=choice)) for choice in (True, False))
+    assert several.gradients == 4 * count_parameters(GPT2)
+    assert one.gradients in (0, -(-several.gradients // 8))

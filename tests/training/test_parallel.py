@@ -10,8 +10,11 @@ import pytest
 import torch
 
 import gpt2lab
+from gpt2lab.base.device import cxx_compiler
 from gpt2lab.data.evaluation_windows import NO_TARGET
+from gpt2lab.training import setup
 from gpt2lab.training.launch import go_on, start
+from gpt2lab.training.loss import summed_loss
 from gpt2lab.training.parallel import Placement, micro_batches_of, model_of, shared_out
 from gpt2lab.training.recipe import save_recipe
 from gpt2lab.training.run import RunFolder
@@ -206,3 +209,35 @@ def test_the_benchmarks_agree(script, environment):
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert all(row["same"] for row in json.loads(done.stdout))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_compiled_two_processes_train_as_one_does(tmp_path, make_recipe, environment, parallel):
+    if cxx_compiler() is None:
+        pytest.skip("there is no C++ compiler")
+    recipe = make_recipe(parallel=parallel, compile="on", batch_tokens=96)
+    save_recipe(recipe, tmp_path / "compiled.toml")
+    command = [*TORCHRUN, "2", "-m", "gpt2lab", "train", "compiled.toml", "--out", "two"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "compiled in" in done.stderr
+    start(recipe, tmp_path / "one")
+    ours, theirs = losses(tmp_path / "two"), losses(tmp_path / "one")
+    assert ours.keys() == theirs.keys()
+    assert max(abs(ours[key] - theirs[key]) for key in ours) < 1e-5
+
+
+def test_where_one_process_cannot_compile_none_does(make_recipe, sources, tokenizer, monkeypatch, capsys):
+    session = setup.build_session(make_recipe(), sources / "shards", tokenizer, None)
+    rehearsed = []
+    monkeypatch.setattr(session.step, "rehearse", lambda **how: rehearsed.append(how))
+    monkeypatch.setattr(setup, "cxx_compiler", lambda: "g++")
+    answers = iter([False, True])  # all have a compiler; then one of them failed
+    monkeypatch.setattr(World, "any", lambda world, flag: next(answers))
+    setup._compile(session.step, required=False)
+    assert session.step.loss is summed_loss
+    assert rehearsed == [{"last": False}]  # without waiting for the other's gradients
+    assert "not compiled, so slower: another process could not compile" in capsys.readouterr().err

@@ -90,3 +90,9 @@ def test_any_schedule_stays_between_nothing_and_the_peak(schedule):
     assert all(0 <= factor <= 1 for factor in factors(schedule))
     if schedule.steps > schedule.warmup_steps:
         assert max(factors(schedule)) == 1
+
+
+def test_a_shortened_schedule_keeps_its_share_of_warm_up():
+    schedule = ScheduleConfig(steps=1000, warmup_steps=100)
+    assert schedule.shortened(200) == ScheduleConfig(steps=200, warmup_steps=20)
+    assert schedule.shortened(5000) == ScheduleConfig(steps=5000, warmup_steps=100)

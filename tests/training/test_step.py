@@ -11,6 +11,7 @@ from gpt2lab.data.loader import BatchLoader
 from gpt2lab.data.shards import UINT16, Shard
 from gpt2lab.model.config import ModelConfig
 from gpt2lab.model.gpt import GPT
+from gpt2lab.training import setup
 from gpt2lab.training.loss import summed_loss
 from gpt2lab.training.optimizer import Optimizers
 from gpt2lab.training.parallel import Placement
@@ -201,3 +202,26 @@ def test_determinism_is_put_back():
         assert not torch.utils.deterministic.fill_uninitialized_memory
         assert os.environ["CUBLAS_WORKSPACE_CONFIG"] in (":4096:8", ":16:8")  # or CUDA's products are refused
     assert torch.are_deterministic_algorithms_enabled() == before
+
+
+def test_the_compiler_is_told_not_to_time_kernels(monkeypatch):
+    from torch._inductor import config
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    before = config.deterministic
+    with determinism(True):
+        assert config.deterministic
+    assert config.deterministic == before
+    with determinism(False):
+        assert config.deterministic == before
+
+
+def test_a_rehearsal_reads_no_data(make_recipe, sources, tokenizer, monkeypatch):
+    session = setup.build_session(make_recipe(micro_batch=64), sources / "shards", tokenizer, None)
+    monkeypatch.setattr(type(session.step.loader), "micro_batches", None)
+    seen = []
+    backward = session.step._backward
+    monkeypatch.setattr(session.step, "_backward", lambda x, y, n: seen.append(x.shape) or backward(x, y, n))
+    session.step.rehearse()
+    assert seen == [(4, 16)]  # no more rows than a batch has
+    assert all(parameter.grad is None for parameter in session.model.parameters())

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from gpt2lab.checkpoint import training_state
 from gpt2lab.model.gpt import GPT
 from gpt2lab.training import setup, spikes, trainer
 from gpt2lab.training.launch import go_on, start
+from gpt2lab.training.memory import memory_plan
 from gpt2lab.training.run import RunFolder
 from gpt2lab.training.step import TrainingStep
 
@@ -472,18 +474,36 @@ def test_timing_steps_changes_no_weight(make_recipe, sources, tokenizer, name):
     assert session.step.optimizers.state() == {}
 
 
-@pytest.mark.parametrize("free_bytes", [0, 10**6, 3 * 10**6, 10**12])
-def test_the_micro_batch_that_fits_divides_the_batch(make_recipe, monkeypatch, free_bytes):
+@pytest.mark.parametrize("free_bytes", [0, 88 * 10**6, 90 * 10**6, 10**12])
+@pytest.mark.parametrize("processes", [1, 3])
+def test_micro_batches_are_as_few_as_fit_and_alike(make_recipe, monkeypatch, free_bytes, processes):
     monkeypatch.setattr(setup, "available_memory", lambda device: free_bytes)
-    found = [
-        setup.fitting_micro_batch(make_recipe(batch_tokens=16 * windows), torch.device("cpu"))
-        for windows in range(1, 40)
-    ]
-    assert all(windows % micro_batch == 0 for windows, micro_batch in enumerate(found, start=1))
-    if free_bytes == 0:
-        assert set(found) == {1}
-    if free_bytes == 10**12:
-        assert found == list(range(1, 40))
+    most = setup.fitted(make_recipe(batch_tokens=16 * 9999, micro_batch=0), torch.device("cpu")).micro_batch
+    for windows in range(1, 40):
+        recipe = make_recipe(batch_tokens=16 * windows, micro_batch=0)
+        share = -(-windows // processes)
+        found = setup.fitted(recipe, torch.device("cpu"), processes).micro_batch
+        assert 1 <= found <= max(1, most)
+        count = -(-share // found)
+        assert count == -(-share // max(1, most))
+        assert found == -(-share // count)
+    assert (most == 1) == (free_bytes == 0)
+
+
+def test_where_not_one_sequence_fits_blocks_are_computed_anew(make_recipe, monkeypatch):
+    recipe, device = make_recipe(model__n_layer=6, micro_batch=0), torch.device("cpu")
+    placing = setup.fitted(recipe, device)
+    assert not placing.recompute
+    one, anew = (
+        memory_plan(recipe.model, replace(placing, micro_batch=1, accumulates=True, recompute=choice)).total
+        for choice in (False, True)
+    )
+    assert anew < one
+    monkeypatch.setattr(setup, "available_memory", lambda device: (one + 1) / 0.7)
+    assert not setup.fitted(recipe, device).recompute
+    monkeypatch.setattr(setup, "available_memory", lambda device: (anew + 1) / 0.7)
+    assert setup.fitted(recipe, device).recompute
+    assert setup.fitted(recipe, device).micro_batch == 1
 
 
 def test_a_resumed_run_keeps_its_micro_batch_and_says_what_changed(
@@ -544,3 +564,11 @@ def test_kill_9_at_random_moments(mode, environment):
     (row,) = json.loads(done.stdout)
     assert row["kills"] == 4
     assert row["identical"]
+
+
+def test_a_checkpoint_is_never_older_than_so_many_minutes(tmp_path, make_recipe, train_in, monkeypatch):
+    saved, save = [], trainer._Loop._save
+    monkeypatch.setattr(trainer._Loop, "_save", lambda loop: (saved.append(loop.position.step), save(loop)))
+    train_in(tmp_path / "often", make_recipe(save_every=100, save_minutes=1e-9))
+    train_in(tmp_path / "never", make_recipe(save_every=100, save_minutes=0.0))
+    assert saved == [1, 2, 3, 4, 5, 6, 6]

@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 from typing import Any, Literal
 
 from gpt2lab.base.errors import UserError
-from gpt2lab.base.toml_table import as_table
+from gpt2lab.base.toml_table import as_table, flattened
 from gpt2lab.evaluation.significance import Welch, welch
 from gpt2lab.training.recipe import Recipe
 from gpt2lab.training.run import RunFolder
@@ -18,7 +18,8 @@ Unit = Literal["loss", "bits_per_byte"]
 
 # What does not bear on the weights a run ends with.
 _NO_PART_OF_IT = (
-    *("seed", "summary", "device", "background_saves", "log_every", "save_every", "sample_every"),
+    *("seed", "summary", "device", "background_saves", "recompute_activations"),
+    *("log_every", "validate_every", "save_every", "save_minutes", "sample_every"),
     *("sample_prompt", "expected_curve", "writers"),
 )
 _MUON = "optimizer.muon_"  # settings that AdamW does not have
@@ -131,6 +132,7 @@ def compare(folders: Sequence[Path]) -> Comparison:
         raise UserError("the same run is named twice", where="RUN", fix="Name each run once")
     runs = [_Run.read(folder) for folder in folders]
     unit, notes = _unit_of(runs)
+    notes += [note for run in runs if (note := run.unfinished())]
     groups = sorted(_groups(runs, unit), key=lambda group: fmean(group.final))
     duels = tuple(_duel(groups[0], other) for other in groups[1:])
     if any(len(group.runs) == 1 for group in groups) and len(groups) > 1:
@@ -162,25 +164,25 @@ class _Run:
             )
         return cls(folder, run.recipe(), run.facts() or {}, rows)
 
+    def unfinished(self) -> str:
+        """What to beware of where it did not come to its end."""
+        last, steps = self.rows[-1]["step"], self.facts.get("steps", 0)
+        if last >= steps:
+            return ""
+        return f"{self.folder} is not at its end: its loss is that after step {last:,} of {steps:,}"
+
     def curve(self, unit: Unit) -> Curve:
         return Curve(*(tuple(float(row[name]) for row in self.rows) for name in ("tokens", unit, "seconds")))
 
     def fields(self) -> dict[str, Any]:
         """What its future depended on, the seed apart, as ``optimizer.name``: value."""
-        flat: dict[str, Any] = {}
-
-        def flatten(table: dict[str, Any], prefix: str) -> None:
-            for key, value in table.items():
-                if isinstance(value, dict):
-                    flatten(value, f"{prefix}{key}.")
-                elif f"{prefix}{key}" not in _NO_PART_OF_IT:
-                    flat[f"{prefix}{key}"] = value
-
-        flatten(as_table(self.recipe), "")
+        flat = {
+            key: value for key, value in flattened(as_table(self.recipe)).items() if key not in _NO_PART_OF_IT
+        }
         if self.recipe.optimizer.name != "muon":
             flat = {key: value for key, value in flat.items() if not key.startswith(_MUON)}
-        if self.recipe.minutes and "steps" in self.facts:
-            flat["schedule.steps"] = self.facts["steps"]
+        if self.recipe.minutes:  # which set the steps, other ones each time
+            del flat["schedule.steps"]
         return flat
 
 
@@ -206,8 +208,11 @@ def _unit_of(runs: Sequence[_Run]) -> tuple[Unit, list[str]]:
 
 def _groups(runs: Sequence[_Run], unit: Unit) -> list[Group]:
     kinds: list[tuple[dict[str, Any], list[_Run]]] = []
+    tables: dict[object, dict[str, Any]] = {}  # the same tokens may lie elsewhere on another machine
     for run in runs:
         fields = run.fields()
+        data = {key: fields.pop(key) for key in list(fields) if key.startswith("data.")}
+        fields |= tables.setdefault(run.facts.get("data_fingerprint", run.folder), data)
         members = next((members for known, members in kinds if known == fields), None)
         if members is None:
             kinds.append((fields, [run]))

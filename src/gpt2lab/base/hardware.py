@@ -1,13 +1,14 @@
 """Published figures of accelerators: what they compute at best, what they hold, what an hour was sold for.
 
-FLOP/s are dense ones of bfloat16 matrix products with float32 sums, from the makers' documents; where those
-print a figure "with sparsity" it is halved. Prices are quoted with their place and date, or absent: nobody's
-guess is kept here.
+FLOP/s are dense ones of bfloat16 matrix products with float32 sums (of float32 ones where said), from the
+makers' documents; where those print a figure "with sparsity" it is halved. Prices are quoted with their place
+and date, or absent: nobody's guess is kept here.
 """
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 _TERA, _GIGA = 1e12, 1e9
 
@@ -19,12 +20,13 @@ class Accelerator:
     Args:
         name: what people call it, and type.
         sign: a pattern found in the name that its driver gives.
-        flops: dense FLOP/s in the precision that training takes here: bfloat16, or float32 where it has none.
+        flops: dense FLOP/s in `precision`.
         memory: bytes.
         bandwidth: bytes/s.
         source: where these stand.
         price: US dollars an hour for one, where a source gives it.
         price_source: that source, with its date.
+        precision: that training takes: bfloat16, or float32 where there is none.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Accelerator:
     source: str
     price: float | None = None
     price_source: str = ""
+    precision: Literal["bfloat16", "float32"] = "bfloat16"
 
 
 ACCELERATORS: Mapping[str, Accelerator] = {
@@ -56,7 +59,15 @@ ACCELERATORS: Mapping[str, Accelerator] = {
             1008 * _GIGA,
             "NVIDIA Ada GPU architecture white paper, appendix A",
         ),
-        Accelerator("t4", r"\bT4\b", 8.1 * _TERA, 16 * _GIGA, 320 * _GIGA, "NVIDIA T4 data sheet; float32"),
+        Accelerator(
+            "t4",
+            r"\bT4\b",
+            8.1 * _TERA,
+            16 * _GIGA,
+            320 * _GIGA,
+            "NVIDIA T4 data sheet; float32",
+            precision="float32",
+        ),
         Accelerator("l4", r"\bL4\b", 121 * _TERA, 24 * _GIGA, 300 * _GIGA, "NVIDIA L4 data sheet"),
         Accelerator(
             "a100-40gb",

@@ -42,6 +42,14 @@ def as_table(value: Any) -> dict[str, Any]:
     return without_none(dataclasses.asdict(value))
 
 
+def flattened(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested tables as one, whose keys are ``table.field``."""
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        flat |= flattened(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
 def _from_table(kind: Any, table: dict[str, Any], *, where: str, prefix: str) -> Any:
     """Build a dataclass from a TOML table, refusing fields it does not have."""
     hints = get_type_hints(kind)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 if TYPE_CHECKING:
+    from gpt2lab.training.recipe import Recipe
     from gpt2lab.training.trainer import TrainingResult
 
 _DESCRIPTION = """Train a model, or go on with a run.
@@ -47,17 +48,19 @@ class Options:
 
 def main(arguments: list[str]) -> int:
     """Run `gpt2lab train`."""
+    from gpt2lab.training.run import RunFolder
+
     what, rest = _split(arguments)
-    if what is None:
+    help_asked = bool({"-h", "--help"} & set(rest))
+    is_run = what is not None and RunFolder.is_one(Path(what))
+    if what is None or (is_run and help_asked):
         from gpt2lab.training.recipe import recipe_names
 
         print(
             f"usage: gpt2lab train WHAT [options]\n\n{_DESCRIPTION}\n\nrecipes: {', '.join(recipe_names())}"
         )
-        return 0 if {"-h", "--help"} & set(rest) else 2
-    from gpt2lab.training.run import RunFolder
-
-    if RunFolder.is_one(Path(what)):
+        return 0 if help_asked else 2
+    if is_run:
         return _go_on(Path(what), rest)
     return _start(what, rest)
 
@@ -103,6 +106,8 @@ def _start(what: str, rest: list[str]) -> int:
         default=Command(Options(), replace(shipped, summary="")),
     )
     recipe = replace(command.recipe, summary=command.recipe.summary or shipped.summary)
+    if not any(word.startswith("--expected-curve") for word in rest):
+        recipe = _without_anothers_curve(recipe, shipped)
     if command.options.dry_run:
         from gpt2lab.training.preview import preview
 
@@ -112,6 +117,21 @@ def _start(what: str, rest: list[str]) -> int:
     out = command.options.out or Path("runs") / Path(what).stem
     result = start(recipe, out, resume=command.options.resume, sampler=write_sample)
     return _report(out, result)
+
+
+def _without_anothers_curve(recipe: "Recipe", shipped: "Recipe") -> "Recipe":
+    """A curve is that of a recipe's own data and model: with others it says nothing."""
+    names = [
+        name for name in ("data", "model", "init_from") if getattr(recipe, name) != getattr(shipped, name)
+    ]
+    if not recipe.expected_curve or not names:
+        return recipe
+    print(
+        f"{' and '.join(names)} being another, the run is not compared with the expected curve "
+        f"{recipe.expected_curve} (--expected-curve {recipe.expected_curve} does it all the same)",
+        file=sys.stderr,
+    )
+    return replace(recipe, expected_curve="")
 
 
 def _in_full(word: str) -> str:

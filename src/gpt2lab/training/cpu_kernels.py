@@ -29,6 +29,14 @@ def why_not() -> str:
     return _loaded()[1]
 
 
+def identity() -> str:
+    """Which kernels these are, for a run's records: their variant, and what changes with their sources."""
+    if kernels() is None:
+        return "none"
+    variant = best_variant(processor_flags())
+    return f"{variant.name} {TRAINING.digest(variant)}"
+
+
 @cache
 def _loaded() -> tuple[ctypes.CDLL | None, str]:
     try:
@@ -59,10 +67,10 @@ def softmax_losses(logits_NV: Tensor, targets_N: Tensor, *, gradient: bool) -> T
     n_rows, vocab_size = logits_NV.shape
     if library is None or logits_NV.dtype not in _KINDS:
         return _plain_softmax_losses(logits_NV, targets_N, gradient=gradient)
-    losses_N = torch.empty(n_rows, dtype=torch.float64)
+    targets_N, losses_N = targets_N.contiguous(), torch.empty(n_rows, dtype=torch.float64)
     getattr(library, f"softmax_losses_{_KINDS[logits_NV.dtype]}")(
         *map(ctypes.c_int64, (n_rows, vocab_size, logits_NV.stride(0))),
-        *map(_address, (logits_NV, targets_N.contiguous(), losses_N)),
+        *map(_address, (logits_NV, targets_N, losses_N)),
         gradient,
         torch.get_num_threads(),
     )

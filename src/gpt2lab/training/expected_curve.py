@@ -65,7 +65,7 @@ class ExpectedCurve:
             return None
         if loss < edges[0]:
             return "below the band"
-        return "above the band" if loss > edges[2] else "inside the band"
+        return "inside the band" if loss <= edges[2] else "above the band"  # where NaN belongs, too
 
 
 def _bad(what: str) -> UserError:

@@ -10,6 +10,7 @@ import torch as pytorch
 
 import gpt2lab
 from gpt2lab.base.device import device_label
+from gpt2lab.training.cpu_kernels import identity
 from gpt2lab.training.parallel import Placement
 
 # The last bits of a result depend on these; a resumption under others goes on, but says so.
@@ -18,6 +19,7 @@ _BITS_DEPEND_ON = (
     "compiled",
     "micro_batch",
     "device_name",
+    "kernels",
     "threads",
     "torch",
     "data_fingerprint",
@@ -47,6 +49,9 @@ class Facts:
     parallel: str = Placement.name
     peak_flops: float = 0.0
     peak_source: str = ""
+    recompute: bool = False  # of activations
+    kernels: str = "not recorded"  # training's own, on a CPU
+    smaller_micro_batch: int = 0  # what memory had room for later; 0: all of micro_batch
 
     @classmethod
     def here(cls, device: pytorch.device, placement: Placement, **decided: Any) -> Self:
@@ -55,6 +60,7 @@ class Facts:
             device=str(device),
             device_name=device_label(device),
             threads=pytorch.get_num_threads(),
+            kernels=identity() if device.type == "cpu" else "none",
             torch=pytorch.__version__,
             python=platform.python_version(),
             gpt2lab=gpt2lab.__version__,

@@ -21,11 +21,11 @@ from gpt2lab.training.memory import (
     MemoryPlan,
     Placing,
     Precision,
-    largest_micro_batch,
     memory_plan,
+    with_largest_micro_batch,
 )
 from gpt2lab.training.recipe import Recipe
-from gpt2lab.training.setup import fitting_micro_batch, placing_on
+from gpt2lab.training.setup import deals_out, enough_sequences, fitted
 
 ASSUMED_MFU = 0.40
 """Of the published peak; by its scripts' step times llm.c reaches 52% (124M, A100), 44% (1558M, H100)"""
@@ -95,9 +95,7 @@ def probe(device: torch.device, precision: Precision) -> Probe:
 def forecast_here(recipe: Recipe) -> Forecast:
     """What the recipe takes on this machine, in one process, after timing it for a moment."""
     device = pick_device(recipe.device)
-    micro_batch = recipe.micro_batch or fitting_micro_batch(recipe, device)
-    accumulates = micro_batch < recipe.batch_sequences
-    placing = replace(placing_on(recipe, device), micro_batch=micro_batch, accumulates=accumulates)
+    placing = fitted(recipe, device)
     timed = probe(device, placing.precision)
     rate = tokens_per_second(recipe.model, recipe.batch_tokens, placing, timed)
     memory = memory_plan(recipe.model, placing)
@@ -139,26 +137,22 @@ def _seconds_a_step(model: ModelConfig, tokens: int, placing: Placing, timed: Pr
 
 
 def forecast_on(recipe: Recipe, accelerator: Accelerator, devices: int) -> Forecast:
-    """What the recipe takes on so many of a published accelerator, each with a process of its own.
-
-    The model lies whole on each (DDP) where that fits, else in shares (FSDP), unless the recipe says which.
-    """
-    precision: Precision = "float32" if "float32" in accelerator.source else "bfloat16"
+    """What the recipe takes on so many of a published accelerator, each with a process of its own."""
     room = MEMORY_SHARE * accelerator.memory
     per_device = max(1, -(-recipe.batch_sequences // devices))
-    placing = Placing(0, True, recipe.optimizer.name, precision, recompute=recipe.recompute_activations)
-    ways = {"auto": (1, devices), "ddp": (1,), "fsdp": (devices,)}[recipe.parallel]
-    for shares in ways:
-        placing = replace(placing, shares=shares)
-        found = recipe.micro_batch or largest_micro_batch(recipe.model, placing, room)
-        placing = replace(placing, micro_batch=min(found, per_device, _enough(recipe.model)))
-        if placing.micro_batch:
-            break
+    placing = Placing(
+        0,
+        True,
+        recipe.optimizer.name,
+        accelerator.precision,
+        shares=devices if deals_out(recipe, accelerator.memory) else 1,
+        recompute=recipe.recompute_activations,
+    )
+    largest = recipe.micro_batch
+    if not largest:
+        placing = with_largest_micro_batch(recipe.model, placing, room)
+        largest = min(placing.micro_batch, enough_sequences(recipe.model, placing.device))
+    placing = replace(placing, micro_batch=min(largest, per_device))
     memory = memory_plan(recipe.model, replace(placing, micro_batch=max(1, placing.micro_batch)))
     rate = ASSUMED_MFU * accelerator.flops * devices / computed_flops(recipe.model, placing)
     return Forecast(accelerator.name, devices, placing, memory, room, rate, tokens_of(recipe) / rate)
-
-
-def _enough(model: ModelConfig) -> int:
-    """Sequences that fill any GPU; see `setup.fitting_micro_batch`."""
-    return max(1, 16_384 // model.context_length)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from gpt2lab.model.config import ModelConfig, count_parameters
+from gpt2lab.training.loss import CPU_CHUNK, GPU_CHUNK
 
 Precision = Literal["bfloat16", "float32"]
 Optimizer = Literal["adamw", "muon"]
@@ -24,8 +25,8 @@ _BYTES = {"bfloat16": 2, "float32": 4}
 
 # Fitted to peak resident memory on a CPU (benchmarks/preflight_accuracy.py --fit prints them anew).
 _ACTIVATIONS = {"bfloat16": 41.6, "float32": 78.3}  # bytes a token, block and channel
-_CPU_CHUNK, _GPU_CHUNK = 1024, 4096  # tokens whose logits are there at once, as in `training.loss`
 _SCORES = 4.69  # copies of the T x T attention weights that the plain kernel leaves or needs at once
+_KERNEL_SCORES = 4  # bytes a thread of `kernels/attention.h` keeps for a pair of tokens
 _RUNTIME = {"compiled": 424e6, "eager": 60e6}  # libraries loaded late, thread stacks, the compiler's own
 _GPU_RUNTIME = 600e6  # CUDA's context, cuBLAS' and cuDNN's workspaces
 
@@ -61,6 +62,7 @@ class Placing:
         shares: over how many processes weights, gradients and state are dealt out; 1 but with FSDP.
         recompute: whether blocks keep only their inputs (`training.recompute`).
         plain_attention: whether attention's weights are written to memory.
+        fused_attention: how many threads compute attention by a kernel of ours, each with memory of its own.
     """
 
     micro_batch: int
@@ -72,21 +74,25 @@ class Placing:
     shares: int = 1
     recompute: bool = False
     plain_attention: bool = False
+    fused_attention: int = 0
 
 
 def memory_plan(model: ModelConfig, placing: Placing) -> MemoryPlan:
-    """What training needs on each device."""
+    """What training needs on each device.
+
+    FSDP leaves gradients whole in every process until the last micro-batch of a step, which adds them up.
+    """
     parameters = count_parameters(model)
     share = -(-parameters // placing.shares)
     whole_block = 2 * _FLOAT32 * _block_parameters(model) if placing.shares > 1 else 0
     tokens = placing.micro_batch * model.context_length
     plan = MemoryPlan(
         weights=_FLOAT32 * share + whole_block,
-        gradients=_FLOAT32 * share,
+        gradients=_FLOAT32 * (parameters if placing.accumulates else share),
         optimizer=_state(model, placing) // placing.shares,
         activations=round(tokens * activation_bytes(model, placing)),
         loss=loss_bytes(model, tokens, placing),
-        runtime=round(_runtime(placing)),
+        runtime=round(_runtime(placing)) + placing.fused_attention * _KERNEL_SCORES * model.context_length**2,
     )
     if placing.accumulates:
         return plan
@@ -109,7 +115,7 @@ def loss_bytes(model: ModelConfig, tokens: int, placing: Placing) -> int:
     The output matrix's gradient as it was made, and beside it first a chunk's logits, then, when these are
     gone, itself scaled; embedding and output being one matrix, the two are added up there, too.
     """
-    chunk = min(tokens, _CPU_CHUNK if placing.device == "cpu" else _GPU_CHUNK)
+    chunk = min(tokens, CPU_CHUNK if placing.device == "cpu" else GPU_CHUNK)
     # On a GPU logits, their logarithms and slopes are there at once, the middle ones in float32.
     copies = _BYTES[placing.precision] if placing.device == "cpu" else 2 * _BYTES[placing.precision] + 8
     head = _FLOAT32 * model.vocab_size * model.n_embd
@@ -132,6 +138,16 @@ def _runtime(placing: Placing) -> float:
     if placing.device != "cpu":
         return _GPU_RUNTIME
     return _RUNTIME["compiled" if placing.compiled else "eager"]
+
+
+def with_largest_micro_batch(model: ModelConfig, placing: Placing, memory: float) -> Placing:
+    """With as many sequences at once as fit; blocks computed anew if not even one does; 0 if still none."""
+    for recompute in (placing.recompute, True):
+        placing = replace(placing, recompute=recompute)
+        found = largest_micro_batch(model, placing, memory)
+        if found:
+            break
+    return replace(placing, micro_batch=found)
 
 
 def largest_micro_batch(model: ModelConfig, placing: Placing, memory: float) -> int:

@@ -86,7 +86,9 @@ def _here(recipe: Recipe) -> list[str]:
         "here": f"{device_label(device)}, {placing.precision}, "
         f"{'compiled' if placing.compiled else 'not compiled'}, timed for a second: "
         f"{found.probe.flops / 1e9:,.0f} GFLOP/s, {found.probe.read / 1e9:,.0f} GB/s",
-        "micro-batch": f"{placing.micro_batch:,}" + ("" if recipe.micro_batch else " (found)"),
+        "micro-batch": f"{placing.micro_batch:,}"
+        + ("" if recipe.micro_batch else " (found)")
+        + (", activations computed anew" if placing.recompute else ""),
         "memory": f"{format_bytes(found.memory.total)} of {format_bytes(found.room)} free"
         + _verdict(recipe, found),
         **{f"  {name}": size for name, size in _parts(found.memory)},
@@ -139,9 +141,12 @@ def _elsewhere(
             price, source = accelerator.price, accelerator.price_source
         if found.fits:
             cost = (
-                f"{found.cost(price):,.0f} {'' if price_per_hour else 'dollars '}".rstrip() if price else "?"
+                "?"
+                if price is None
+                else f"{found.cost(price):,.0f} {'dollars' if price_per_hour is None else ''}".rstrip()
             )
             spread = f"FSDP over {found.placing.shares}, " if found.placing.shares > 1 else ""
+            spread += "activations anew, " if found.placing.recompute else ""
             lines.append(
                 f"  {accelerator.name:<11}{spread}micro-batch {found.placing.micro_batch}, "
                 f"{format_bytes(found.memory.total)}, {found.tokens_per_s:,.0f} tokens/s, "
@@ -151,8 +156,8 @@ def _elsewhere(
                 sources[accelerator.name] = source
         else:
             lines.append(
-                f"  {accelerator.name:<11}does not fit: {format_bytes(found.memory.total)} with one sequence "
-                f"at a time, of {format_bytes(found.room)}"
+                f"  {accelerator.name:<11}does not fit: {format_bytes(found.memory.total)} of "
+                f"{format_bytes(found.room)} with a micro-batch of {max(1, found.placing.micro_batch)}"
             )
     lines += [f"  prices: {name}: {source}" for name, source in sources.items() if price_per_hour is None]
     if price_per_hour is None:

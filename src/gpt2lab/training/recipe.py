@@ -5,7 +5,7 @@ as well. A recipe is complete: whatever it leaves out has the default written he
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -83,6 +83,11 @@ class ScheduleConfig:
     batch_growth_tokens: int = 0
     """tokens read while the batch grows"""
 
+    def shortened(self, steps: int) -> "ScheduleConfig":
+        """For so many steps; where they are fewer, with the same share of warm-up."""
+        share = min(1.0, steps / self.steps)
+        return replace(self, steps=steps, warmup_steps=round(share * self.warmup_steps))
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -128,6 +133,8 @@ class Recipe:
     """tokens of the held-out text used for each validation"""
     save_every: int = 500
     """steps between checkpoints; the last step always saves"""
+    save_minutes: float = 15.0
+    """save also when the last checkpoint is so many minutes old; 0 does not"""
     sample_every: int = 0
     """steps between samples printed on the way; 0 prints none"""
     sample_prompt: str = ""
@@ -159,7 +166,7 @@ class Recipe:
             _require(0 <= getattr(self.optimizer, name) < math.inf, f"optimizer.{name}", _NOT_A_SIZE)
         for name in ("log_every", "validate_every", "validate_tokens", "save_every"):
             _require(getattr(self, name) >= 1, name, "is less than 1")
-        for name in ("micro_batch", "sample_every", "minutes"):
+        for name in ("micro_batch", "sample_every", "save_minutes", "minutes"):
             _require(0 <= getattr(self, name) < math.inf, name, _NOT_A_SIZE)
         _require(-(2**63) <= self.seed < 2**63, "seed", "does not fit 64 bits")
 

@@ -1,7 +1,8 @@
 """Activations computed anew in the backward pass instead of kept: less memory, more time.
 
-Between the passes a block keeps only its input, a seventeenth of what it keeps otherwise; its forward pass
-runs twice, so a step takes up to a third longer (Chen et al. 2016). The numbers are the same, dropout's too.
+Between the passes a block keeps only its input, a tenth (bfloat16) or a twentieth (float32) of what it keeps
+otherwise; its forward pass runs twice, so a step takes up to a third longer (Chen et al. 2016). The numbers
+are the same, dropout's too.
 """
 
 from functools import partial

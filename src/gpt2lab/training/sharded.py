@@ -172,7 +172,8 @@ class Sharded(Placement):
         for key, value in state.items():
             name = _name(key)
             if name in self._shards:
-                own[key] = value[self._rows(name, self.world.rank)] if value.dim() else value
+                # Rows by themselves: a view would keep all of the tensor in memory.
+                own[key] = value[self._rows(name, self.world.rank)].clone() if value.dim() else value
             elif name in self._matrices or name.rpartition(".")[0] in self._matrices:  # or a part: its .q
                 own[key] = value
         return own

@@ -24,6 +24,7 @@ from gpt2lab.training.world import sum_over
 
 _SHORT_CONTEXT = 128
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
+_KEPT_BYTES = (1 << 30, 1 << 25)  # blocks up to this size; older versions of glibc refuse more than 32 MiB
 
 
 def compiled_loss() -> LossFunction:
@@ -47,10 +48,24 @@ def determinism(on: bool) -> Iterator[None]:
     torch.use_deterministic_algorithms(on)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
-        yield
+        with _choices_without_timing(on and torch.cuda.is_available()):
+            yield
     finally:
         torch.use_deterministic_algorithms(before)
         torch.utils.deterministic.fill_uninitialized_memory = filled_before  # type: ignore[attr-defined]
+
+
+@contextmanager
+def _choices_without_timing(on: bool) -> Iterator[None]:
+    """Let the compiler choose no GPU kernel by timing several: a resumption might come to another choice."""
+    if not on:
+        yield
+        return
+    from torch._inductor import config
+
+    # PyTorch 2.11 to 2.13 have it; it is not documented.
+    with config.patch(deterministic=True) if hasattr(config, "deterministic") else nullcontext():
+        yield
 
 
 @dataclass(frozen=True)
@@ -84,8 +99,9 @@ def keep_freed_memory(device: torch.device) -> None:
         return
     with suppress(AttributeError, OSError):  # musl has no mallopt
         mallopt = ctypes.CDLL(None).mallopt
-        for option, size in ((_MMAP_THRESHOLD, 1 << 30), (_TRIM_THRESHOLD, 2**31 - 4096)):
-            mallopt(option, size)
+        # Without the first the second would do harm: it fixes the other threshold where that stands, low.
+        if any(mallopt(_MMAP_THRESHOLD, size) for size in _KEPT_BYTES):
+            mallopt(_TRIM_THRESHOLD, 2**31 - 4096)
 
 
 def plain_attention(device: torch.device, context_length: int) -> bool:
@@ -154,16 +170,22 @@ class TrainingStep:
         loss, norm = sum_over(world, total).item(), self.placement.clip_gradients(self._clip_norm).item()
         return StepOutcome(loss, norm, self.spikes.verdict(loss, norm))
 
-    def rehearse(self) -> None:
-        """Run forward and backward once, so that whatever is compiled is compiled; changes nothing."""
-        inputs_BT, targets_BT = next(self.loader.micro_batches(0, self.micro_batch))
-        with self.placement.accumulating(last=True):
-            self._backward(inputs_BT, targets_BT, targets_BT.numel())
+    def rehearse(self, *, last: bool = True) -> None:
+        """Run forward and backward once, so that whatever is compiled is compiled; changes nothing.
+
+        Args:
+            last: as the last micro-batch of a step, after which processes add up their gradients.
+        """
+        _, n_windows = self.loader.sizes.span(0)
+        rows = min(self.micro_batch, math.ceil(n_windows / self.placement.world.size))
+        zeros_BT = torch.zeros(rows, self.loader.context_length, dtype=torch.int64)
+        with self.placement.accumulating(last):
+            self._backward(zeros_BT, zeros_BT.clone(), zeros_BT.numel())  # one twice would compile otherwise
         self.optimizers.zero_grad()
 
     def _backward(self, inputs_BT: Tensor, targets_BT: Tensor, n_targets: int) -> Tensor:
         """Add the gradient of these rows' share of the mean loss over `n_targets`; returns that share."""
-        inputs_BT, targets_BT = inputs_BT.to(self.device), targets_BT.to(self.device)
+        inputs_BT, targets_BT = (self._on_device(tokens) for tokens in (inputs_BT, targets_BT))
         autocast = torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
         plain = plain_attention(self.device, inputs_BT.size(1))
         attention = sdpa_kernel(SDPBackend.MATH) if plain else nullcontext()
@@ -172,3 +194,9 @@ class TrainingStep:
                 loss = self.placement.loss(self.loss, inputs_BT, targets_BT) / n_targets
             loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
+
+    def _on_device(self, tokens_BT: Tensor) -> Tensor:
+        """A copy; to a GPU from pinned memory, so that this process need not wait for it to be idle."""
+        if self.device.type != "cuda":
+            return tokens_BT.to(self.device)
+        return tokens_BT.pin_memory().to(self.device, non_blocking=True)

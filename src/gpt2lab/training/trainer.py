@@ -14,8 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from gpt2lab.base.device import peak_memory
 from gpt2lab.base.errors import UserError
 from gpt2lab.base.toml_table import as_table
@@ -36,7 +34,7 @@ from gpt2lab.training.restore import Saved, newest_whole_checkpoint
 from gpt2lab.training.run import Row, RunFolder
 from gpt2lab.training.saving import Saver
 from gpt2lab.training.schedule import learning_rate_factor
-from gpt2lab.training.setup import Session, build_session, halve_micro_batch
+from gpt2lab.training.setup import Session, build_session, within_memory
 from gpt2lab.training.step import StepOutcome, determinism
 from gpt2lab.training.validate import bytes_of_tokens, validate
 from gpt2lab.training.world import World
@@ -96,6 +94,7 @@ def train(
         session = build_session(recipe, data, tokenizer, earlier, weights, world)
         loop = _Loop(run, recipe, session, tokenizer, sampler, curve)
         loop.restore(saved)
+        del saved, weights  # three times the model's size in main memory
         if earlier is None:
             run.save_facts(session.facts.to_json())
         else:
@@ -120,7 +119,7 @@ class _Loop:
         self.curve = curve
         self.world = session.step.placement.world
         self.tokenizer, self.sampler = tokenizer, sampler
-        self.schedule = dataclasses.replace(recipe.schedule, steps=session.facts.steps)
+        self.schedule = recipe.schedule.shortened(session.facts.steps)
         self.position = Position()
         self._updates = UpdateWatch(session.step.placement)
         self._last_validation = (-1, math.inf)  # step and loss
@@ -165,17 +164,19 @@ class _Loop:
         """The loop itself."""
         position, steps = self.position, self.schedule.steps
         with LiveView(position.step, steps) as self.live, self.saver:
-            self._clock = time.monotonic() - position.seconds
+            self._saved_at = time.monotonic()
+            self._clock = self._saved_at - position.seconds
             if position.step == 0:
                 self._validate()
             while position.step < steps:
                 self._take_step()
-                done, stopping = position.step == steps, self.world.any(bool(stop))
+                done = position.step == steps
+                stopping, late = self.world.total(float(bool(stop)), float(self._save_is_late()))
                 if done or position.step % self.recipe.validate_every == 0:
                     self._validate()
                 if self.recipe.sample_every and position.step % self.recipe.sample_every == 0:
                     self._sample()
-                if done or stopping or position.step % self.recipe.save_every == 0:
+                if done or stopping or late or position.step % self.recipe.save_every == 0:
                     self._save()
                 if stopping:
                     break
@@ -208,15 +209,14 @@ class _Loop:
     def _within_memory(self, factor: float) -> StepOutcome:
         """Take the step; where memory runs out in its gradients, take it again with half the micro-batch."""
         step = self.session.step
-        while True:
-            try:
-                return step.take(self.position.step, factor)
-            except torch.OutOfMemoryError as error:
-                halve_micro_batch(step, error)
-                what = f"out of memory: not bit-identical from here, micro_batch is {step.micro_batch}"
-                self.run.add_metrics({"kind": "event", "step": self.position.step, "what": what})
-                self.session.facts = dataclasses.replace(self.session.facts, micro_batch=step.micro_batch)
-                self.run.save_facts(self.session.facts.to_json())
+        return within_memory(step, lambda: step.take(self.position.step, factor), self._remember)
+
+    def _remember(self, micro_batch: int) -> None:
+        """Record a smaller micro-batch, from whichever process it is that lacks memory."""
+        run = RunFolder(self.run.path)
+        run.save_facts((run.facts() or {}) | {"smaller_micro_batch": micro_batch})
+        what = f"out of memory: not bit-identical from here, micro_batch is {micro_batch}"
+        self.run.add_metrics({"kind": "event", "step": self.position.step, "what": what})
 
     def _log(self, outcome: StepOutcome, factor: float, update_ratio: float) -> None:
         position, facts = self.position, self.session.facts
@@ -304,8 +304,12 @@ class _Loop:
         self.run.add_metrics({"kind": "sample", "step": self.position.step, "prompt": prompt, "text": text})
         self.live.say(f"--- sample after step {self.position.step:,}: {prompt}{text}\n---")
 
+    def _save_is_late(self) -> bool:
+        minutes = self.recipe.save_minutes
+        return minutes > 0 and time.monotonic() - self._saved_at >= 60 * minutes
+
     def _save(self) -> None:
-        position = self.position
+        position, self._saved_at = self.position, time.monotonic()
         validated_step, loss = self._last_validation
         if validated_step == position.step and loss < position.best_loss:
             position.best_step, position.best_loss = position.step, loss

@@ -37,6 +37,11 @@ def restarted() -> bool:
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
 
 
+def launch_id() -> str:
+    """What torchrun calls this start of its and all restarts within; empty without it."""
+    return os.environ.get("TORCHELASTIC_RUN_ID", "")
+
+
 @dataclass(frozen=True)
 class World:
     """The processes that share a run's work, seen from one of them; without arguments, one process alone.

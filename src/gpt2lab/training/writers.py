@@ -71,7 +71,7 @@ class WandbWriter:
     def __call__(self, row: Row) -> None:
         """Write a row."""
         if curves := _curves(row):
-            # Steps that a resumption takes again are told apart by the tokens: wandb keeps the first value.
+            # Of a step that a resumption takes again wandb keeps the first values.
             self._run.log(curves, step=row["step"])
 
     def close(self) -> None:

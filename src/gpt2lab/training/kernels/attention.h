@@ -7,7 +7,8 @@
 #pragma once
 #include "product.h"
 
-// Memory for one thread, kept from call to call.
+// Memory for one thread, kept from call to call: the backward pass needs 4 bytes a pair of tokens (W and dS of a
+// head), and 10 a token and channel of a head.
 struct Arena {
     Buffer<char> memory;
     int64_t size = 0, used = 0;

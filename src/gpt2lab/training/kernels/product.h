@@ -33,7 +33,9 @@ template <class T>
 using Buffer = std::unique_ptr<T[], Free>;
 template <class T>
 Buffer<T> buffer(int64_t count) {
-    return Buffer<T>((T*)std::aligned_alloc(64, round_up(count * sizeof(T), 64)));
+    void* memory = std::aligned_alloc(64, round_up(count * sizeof(T), 64));
+    if (!memory) throw std::bad_alloc();
+    return Buffer<T>((T*)memory);
 }
 
 // One operand: element (i, j) is data[i * row + j * column]; one of the two steps is 1.

@@ -3,9 +3,6 @@
 // Two passes over a row after the one that finds its largest logit; a row of 50,257 in bfloat16 stays in a core's
 // second cache meanwhile. Written with the compiler's vectors of 16, so that it runs on every processor.
 #pragma once
-#include <omp.h>
-
-#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -50,7 +47,7 @@ inline f32x16 exponential(f32x16 x) {
     return x < -87.0f ? zero : y * scale;
 }
 
-// Calls `visit(index, count)` for every 16 of `n` numbers.
+// Calls `visit` with every 16 of `n` numbers, to read and to change; the last ones are filled up with `outside`.
 template <class Number, class Visit>
 inline void each(Number* row, int64_t n, float outside, Visit visit) {
     for (int64_t i = 0; i + 16 <= n; i += 16) visit(row + i);
