@@ -3,10 +3,9 @@
     python benchmarks/tokens_to_loss.py --data BOOKS --work FOLDER
 
 A model of 3 million parameters reads books, 10 tokens a parameter; the learning rate falls to 0 at the end
-of each run, however long it is. AdamW is tuned first: its learning rate in runs of a tenth of the length,
-warm-up, beta2 and decay around the best one, then its learning rate once more at full length. Muon
-may read `--share` of AdamW's tokens; its two learning rates are tuned in runs of a tenth of that. Then both
-train with three seeds, and `gpt2lab compare` judges and draws.
+of each run, however long it is. Muon may read `--share` of AdamW's tokens. Both are tuned alike: learning
+rates in runs of a tenth of the length, warm-up, beta2 and decay around the best ones, then the rates again at
+full length. Then both train with three seeds, and `gpt2lab compare` judges and draws.
 
 An interrupted call goes on where it was: all runs stay in --work. They take some hours; `--workers` of them
 go side by side, with a thread each.
@@ -38,6 +37,7 @@ class Setting:
     steps: int
     learning_rate: float
     muon_learning_rate: float = 0.04
+    factor: float = 1.0  # of both rates
     beta2: float = 0.95
     weight_decay: float = 0.1
     warmup: float = 0.025  # share of the steps
@@ -46,9 +46,9 @@ class Setting:
     @property
     def name(self) -> str:
         """Of its folder."""
-        rates = f"{self.learning_rate:g}"
+        rates = f"{self.factor * self.learning_rate:g}"
         if self.optimizer == "muon":
-            rates += f"-{self.muon_learning_rate:g}"
+            rates += f"-{self.factor * self.muon_learning_rate:g}"
         rest = f"b{self.beta2:g}-d{self.weight_decay:g}-w{self.warmup:g}-s{self.seed}"
         return f"{self.optimizer}-{self.steps}-lr{rates}-{rest}"
 
@@ -56,7 +56,7 @@ class Setting:
         """Of `gpt2lab train`."""
         given = {
             "optimizer.name": self.optimizer,
-            "optimizer.learning-rate": self.learning_rate,
+            "optimizer.learning-rate": self.factor * self.learning_rate,
             "optimizer.beta2": self.beta2,
             "optimizer.weight-decay": self.weight_decay,
             "schedule.steps": self.steps,
@@ -64,7 +64,7 @@ class Setting:
             "seed": self.seed,
         }
         if self.optimizer == "muon":
-            given["optimizer.muon-learning-rate"] = self.muon_learning_rate
+            given["optimizer.muon-learning-rate"] = self.factor * self.muon_learning_rate
         return [word for name, value in given.items() for word in (f"--{name}", str(value))]
 
 
@@ -193,16 +193,13 @@ def main() -> None:
     around = {"warmup": (0.025, 0.1, 0.3, 0.5), "beta2": (0.9, 0.95, 0.99), "weight_decay": (0.03, 0.1, 0.3)}
     of_muon = {"muon_learning_rate": (0.02, 0.04, 0.08), "learning_rate": (0.005, 0.01, 0.02)}
 
-    def seeds_of_muon() -> list[Setting]:
-        tuned = tune(contest, Setting("muon", round(A_TENTH * fewer), 0.01), of_muon)
-        return contest.seeds(replace(tuned, steps=fewer))
+    def tuned(start: Setting, axes: dict[str, tuple[float, ...]], steps: int) -> list[Setting]:
+        short = tune(contest, replace(start, steps=round(A_TENTH * steps)), axes)
+        return contest.seeds(tune(contest, replace(short, steps=steps), {"factor": (0.5, 1.0)}))
 
     with ThreadPoolExecutor(1) as beside:  # the workers take what either asks for
-        muon = beside.submit(seeds_of_muon)
-        start = Setting("adamw", round(A_TENTH * steps), 0.002, warmup=0.1)
-        adamw = tune(contest, start, rates | around)
-        rates = {"learning_rate": tuple(factor * adamw.learning_rate for factor in (0.5, 1, 2))}
-        of_each = [contest.seeds(tune(contest, replace(adamw, steps=steps), rates)), muon.result()]
+        muon = beside.submit(tuned, Setting("muon", 0, 0.01), of_muon | around, fewer)
+        of_each = [tuned(Setting("adamw", 0, 0.002, warmup=0.1), rates | around, steps), muon.result()]
 
     print(f"{parameters:,} parameters, {steps * BATCH_TOKENS:,} tokens\n\n| run | held-out loss |\n|---|---|")
     for folder in sorted((args.work / "runs").iterdir()):
