@@ -3,9 +3,10 @@
     python benchmarks/tokens_to_loss.py --data BOOKS --work FOLDER
 
 A model of 3 million parameters reads books, 10 tokens a parameter; the learning rate falls to 0 at the end
-of each run, however long it is. Muon may read `--share` of AdamW's tokens. Both are tuned alike: learning
-rates in runs of a tenth of the length, warm-up, beta2 and decay around the best ones, then the rates again at
-full length. Then both train with three seeds, and `gpt2lab compare` judges and draws.
+of each run, however long it is. Muon may read `--share` of AdamW's tokens. Both are tuned: learning rates in
+runs of a tenth of the length, for AdamW also warm-up, beta2 and decay around the best one; at full length the
+rates again, and decay, which works by rate times steps and so needs that length. Then both train with three
+seeds, and `gpt2lab compare` judges and draws.
 
 An interrupted call goes on where it was: all runs stay in --work. They take some hours; `--workers` of them
 go side by side, with a thread each.
@@ -192,13 +193,14 @@ def main() -> None:
     rates = {"learning_rate": (0.001, 0.002, 0.004, 0.008)}
     around = {"warmup": (0.025, 0.1, 0.3, 0.5), "beta2": (0.9, 0.95, 0.99), "weight_decay": (0.03, 0.1, 0.3)}
     of_muon = {"muon_learning_rate": (0.02, 0.04, 0.08), "learning_rate": (0.005, 0.01, 0.02)}
+    at_length = {"factor": (0.5, 1.0), "weight_decay": (0.01, 0.03, 0.1)}
 
     def tuned(start: Setting, axes: dict[str, tuple[float, ...]], steps: int) -> list[Setting]:
         short = tune(contest, replace(start, steps=round(A_TENTH * steps)), axes)
-        return contest.seeds(tune(contest, replace(short, steps=steps), {"factor": (0.5, 1.0)}))
+        return contest.seeds(tune(contest, replace(short, steps=steps), at_length))
 
     with ThreadPoolExecutor(1) as beside:  # the workers take what either asks for
-        muon = beside.submit(tuned, Setting("muon", 0, 0.01), of_muon | around, fewer)
+        muon = beside.submit(tuned, Setting("muon", 0, 0.01), of_muon, fewer)
         of_each = [tuned(Setting("adamw", 0, 0.002, warmup=0.1), rates | around, steps), muon.result()]
 
     print(f"{parameters:,} parameters, {steps * BATCH_TOKENS:,} tokens\n\n| run | held-out loss |\n|---|---|")
