@@ -121,15 +121,16 @@ def _start(what: str, rest: list[str]) -> int:
 
 def _without_anothers_curve(recipe: "Recipe", shipped: "Recipe") -> "Recipe":
     """A curve is that of a recipe's own data and model: with others it says nothing."""
+    from gpt2lab.training.live import say
+
     names = [
         name for name in ("data", "model", "init_from") if getattr(recipe, name) != getattr(shipped, name)
     ]
     if not recipe.expected_curve or not names:
         return recipe
-    print(
+    say(
         f"{' and '.join(names)} being another, the run is not compared with the expected curve "
-        f"{recipe.expected_curve} (--expected-curve {recipe.expected_curve} does it all the same)",
-        file=sys.stderr,
+        f"{recipe.expected_curve} (--expected-curve {recipe.expected_curve} does it all the same)"
     )
     return replace(recipe, expected_curve="")
 

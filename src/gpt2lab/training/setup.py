@@ -90,12 +90,9 @@ def build_session(
     )
     shares = _shares(recipe, device, world)
     placing = world.on_first(lambda: fitted(recipe, device, world.size, shares))
-    model = initial_model(recipe, weights).to(device).train()
-    if placing.recompute:
-        recompute_blocks(model)
-        if not recipe.recompute_activations:
-            say("memory is short: activations are computed again in the backward pass, which takes longer")
-    placement = _place(model, world, shares)
+    if placing.recompute and not recipe.recompute_activations:
+        say("memory is short: activations are computed again in the backward pass, which takes longer")
+    placement = _placement(initial_model(recipe, weights).to(device).train(), placing, world)
     context_length, windows = recipe.model.context_length, recipe.batch_sequences
     step = TrainingStep(
         placement,
@@ -110,21 +107,25 @@ def build_session(
     within_memory(step, lambda: _make_ready(step, recipe))
     if world.size > 1:
         step.rehearse()  # DDP settles the order in which it sends gradients, and with it the last bits
-    peak, peak_source = peak_flops(device, step.dtype)
-    facts = Facts.here(
-        device,
-        placement,
+    return Session(_facts(recipe, step, placing.recompute), placement.model, step, held_out)
+
+
+def _facts(recipe: Recipe, step: TrainingStep, recompute: bool) -> Facts:
+    """What was decided and found, after timing some steps where the recipe's minutes ask for it."""
+    peak, peak_source = peak_flops(step.device, step.dtype)
+    return Facts.here(
+        step.device,
+        step.placement,
         steps=_steps_in_time(recipe, step) if recipe.minutes else recipe.schedule.steps,
-        micro_batch=step.micro_batch,
+        micro_batch=step.micro_batch,  # which timing may have halved
         precision="bfloat16" if step.dtype == torch.bfloat16 else "float32",
         compiled=step.loss is not summed_loss,
-        recompute=placing.recompute,
+        recompute=recompute,
         parameters=count_parameters(recipe.model),
-        data_fingerprint=training.fingerprint,
+        data_fingerprint=step.loader.dataset.fingerprint,
         peak_flops=peak,
         peak_source=peak_source,
     )
-    return Session(facts, placement.model, step, held_out)
 
 
 def _as_before(recipe: Recipe, earlier: Facts) -> Recipe:
@@ -154,11 +155,13 @@ def _check_processes(recipe: Recipe, device: torch.device, world: World) -> None
         say(f"one of {n_gpus} GPUs is used; for all: torchrun --nproc-per-node {n_gpus} -m gpt2lab train ...")
 
 
-def _place(model: GPT, world: World, shares: int) -> Placement:
+def _placement(model: GPT, placing: Placing, world: World) -> Placement:
     """Spread a model, whole and the same in every process, over them."""
+    if placing.recompute:
+        recompute_blocks(model)
     if world.size == 1:
         return Placement(model, world)
-    return Sharded(model, world) if shares > 1 else Replicated(model, world)
+    return Sharded(model, world) if placing.shares > 1 else Replicated(model, world)
 
 
 def _shares(recipe: Recipe, device: torch.device, world: World) -> int:
