@@ -125,15 +125,14 @@ def resident(field: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
 
 
-def run_case(case: dict, seconds: float) -> dict:
-    """Predict, then train; in a fresh process."""
+def run_case(case: dict, seconds: float, folder: Path) -> dict:
+    """Predict, then train on tokens written to `folder`; in a fresh process."""
     from gpt2lab.training import trainer  # noqa: F401  (all that a run imports at its start)
     from gpt2lab.training.flops import flops_per_token
     from gpt2lab.training.forecast import forecast_here
     from gpt2lab.training.setup import build_session
     from gpt2lab.training.step import determinism
 
-    folder = Path(tempfile.mkdtemp(prefix="preflight-"))
     write_tokens(folder, case["model"].get("vocab_size", 50_257))
     recipe = recipe_of(case, folder)
     # A child's own counter: the peak that importing made is forgotten.
@@ -240,7 +239,8 @@ def main() -> None:
     args = parser.parse_args()
     cases = FITTED if args.fit else NAMED
     if args.case:
-        print("RESULT " + json.dumps(run_case(cases[args.case], args.seconds)))
+        with tempfile.TemporaryDirectory(prefix="preflight-") as folder:
+            print("RESULT " + json.dumps(run_case(cases[args.case], args.seconds, Path(folder))))
         return
     results = {}
     for name in (name for name in cases if args.only in name):
