@@ -5,8 +5,8 @@
 A model of 3 million parameters reads books, 10 tokens a parameter; the learning rate falls to 0 at the end
 of each run, however long it is. Muon may read `--share` of AdamW's tokens. Both are tuned: learning rates in
 runs of a tenth of the length, for AdamW also warm-up, beta2 and decay around the best one; at full length the
-rates again, and decay, which works by rate times steps and so needs that length. Then both train with three
-seeds, and `gpt2lab compare` judges and draws.
+rates again, decay, which works by rate times steps and so needs that length, and for Muon the rate of what
+AdamW does there. Then both train with three seeds, and `gpt2lab compare` judges and draws.
 
 An interrupted call goes on where it was: all runs stay in --work. They take some hours; `--workers` of them
 go side by side, with a thread each.
@@ -157,7 +157,10 @@ def best(losses: dict[Setting, float]) -> Setting:
     return min(losses, key=lambda setting: losses[setting])
 
 
-def tune(contest: Contest, start: Setting, axes: dict[str, tuple[float, ...]]) -> Setting:
+Axes = dict[str, tuple[float, ...]]
+
+
+def tune(contest: Contest, start: Setting, axes: Axes) -> Setting:
     """One axis after another, each from where the one before led; the first goes on while its end is best."""
     found = start
     for number, (axis, values) in enumerate(axes.items()):
@@ -194,14 +197,16 @@ def main() -> None:
     around = {"warmup": (0.025, 0.1, 0.3, 0.5), "beta2": (0.9, 0.95, 0.99), "weight_decay": (0.03, 0.1, 0.3)}
     of_muon = {"muon_learning_rate": (0.02, 0.04, 0.08), "learning_rate": (0.005, 0.01, 0.02)}
     at_length = {"factor": (0.5, 1.0), "weight_decay": (0.01, 0.03, 0.1)}
+    muon_at_length = at_length | {"learning_rate": (0.01, 0.02, 0.04)}
 
-    def tuned(start: Setting, axes: dict[str, tuple[float, ...]], steps: int) -> list[Setting]:
+    def tuned(start: Setting, axes: Axes, axes_at_length: Axes, steps: int) -> list[Setting]:
         short = tune(contest, replace(start, steps=round(A_TENTH * steps)), axes)
-        return contest.seeds(tune(contest, replace(short, steps=steps), at_length))
+        return contest.seeds(tune(contest, replace(short, steps=steps), axes_at_length))
 
     with ThreadPoolExecutor(1) as beside:  # the workers take what either asks for
-        muon = beside.submit(tuned, Setting("muon", 0, 0.01), of_muon, fewer)
-        of_each = [tuned(Setting("adamw", 0, 0.002, warmup=0.1), rates | around, steps), muon.result()]
+        muon = beside.submit(tuned, Setting("muon", 0, 0.01), of_muon, muon_at_length, fewer)
+        adamw = tuned(Setting("adamw", 0, 0.002, warmup=0.1), rates | around, at_length, steps)
+        of_each = [adamw, muon.result()]
 
     print(f"{parameters:,} parameters, {steps * BATCH_TOKENS:,} tokens\n\n| run | held-out loss |\n|---|---|")
     for folder in sorted((args.work / "runs").iterdir()):
