@@ -46,10 +46,10 @@ def _loaded() -> tuple[ctypes.CDLL | None, str]:
 
 
 @cache
-def has_tiles() -> bool:
-    """Whether there is AMX: `attention` needs it, and `product` is ours; oneDNN's is as good elsewhere."""
+def has_products() -> bool:
+    """Whether the processor multiplies bfloat16 (AMX, AVX-512): `attention` and our `product` need it."""
     library = kernels()
-    return library is not None and bool(library.has_tiles())
+    return library is not None and bool(library.has_products())
 
 
 def softmax_losses(logits_NV: Tensor, targets_N: Tensor, *, gradient: bool) -> Tensor:
@@ -113,7 +113,7 @@ def _map(name: str, *tensors: Tensor) -> None:
 
 
 def attention(qkv_BTE: Tensor, n_head: int, scale: float) -> Tensor:
-    """Causal self-attention; needs `has_tiles`.
+    """Causal self-attention; needs `has_products`.
 
     Args:
         qkv_BTE: bfloat16 (B, T, 3C): a token's queries of all heads, then its keys, then its values.
@@ -159,7 +159,7 @@ def product(a_MK: Tensor, b_KN: Tensor, out_MN: Tensor, *, add: bool = False) ->
         add: to what is in `out_MN`, which is overwritten otherwise.
     """
     library = kernels()
-    if library is None or not has_tiles():
+    if library is None or not has_products():
         _plain_product(a_MK, b_KN, out_MN, add)
         return
     (M, K), N = a_MK.shape, b_KN.size(1)

@@ -2,7 +2,8 @@
 
 PyTorch's GELU, compiled or not, takes tanh from a library that is exact to the last bit, and slow for it: a
 fifth of a small model's step. Its attention's gradient is a quarter of one at 256 tokens. Ours, which needs
-AMX, reads queries, keys and values where one product has written them, and writes their gradients likewise.
+AMX or AVX-512's products of bfloat16, reads queries, keys and values where one product has written them, and
+writes their gradients likewise.
 """
 
 from typing import Any
@@ -27,7 +28,7 @@ def use_cpu_operators(model: GPT) -> None:
 
 def fused_attention(dropout: float) -> bool:
     """Whether attention of bfloat16 numbers is ours here."""
-    return dropout == 0 and cpu_kernels.has_tiles()
+    return dropout == 0 and cpu_kernels.has_products()
 
 
 class _FusedAttention:

@@ -212,11 +212,9 @@ void each_head(const Attention& shape, int threads, Head head) {
 #pragma omp parallel num_threads(threads)
     {
         thread_local Arena arena;
-        TileSetting setting;
-        _tile_loadconfig(&setting);
+        Tiles held;
 #pragma omp for schedule(dynamic)
         for (int64_t i = 0; i < shape.n_batch * shape.n_head; i++) head(i / shape.n_head, i % shape.n_head, arena);
-        _tile_release();
     }
 }
 

@@ -1,14 +1,11 @@
-// Products of matrices through AMX's tiles: C = A B, or C += A B, in bfloat16 with sums in float32.
+// Products of matrices: C = A B, or C += A B, in bfloat16 with sums in float32; `tiles.h` multiplies.
 //
-// A tile of A is 16 rows of 32 inputs; one of B is 32 inputs of 16 columns, in pairs of inputs as AMX wants them;
-// their product is added to 16 x 16 sums. Two tiles of A meet two of B at a time, so that each that is loaded is
-// used twice. B is packed a few panels of 32 columns and `DEPTH` inputs at a time, which then lie in a core's
-// second cache while all rows of A pass; 32 rows of A lie in its first. Operands may be float32, and may lie
-// transposed: packing rounds and turns them. So weights need no copy in bfloat16, nor their gradients one in float32.
+// B is packed a few panels of 32 columns and `DEPTH` inputs at a time, which then lie in a core's second cache while
+// all rows of A pass; 32 rows of A lie in its first. Operands may be float32, and may lie transposed: packing rounds
+// and turns them. So weights need no copy in bfloat16, nor their gradients one in float32.
 //
 // Every sum is made by one thread, over the inputs in their order: the bits do not depend on how many there are.
 #pragma once
-#include <immintrin.h>
 #include <omp.h>
 
 #include <algorithm>
@@ -17,10 +14,8 @@
 #include <cstring>
 #include <memory>
 
-#include "softmax.h"
+#include "tiles.h"
 
-constexpr int64_t TILE = 16, PAIR_TILE = 32, WIDTH = 32;  // rows; inputs; columns of a panel (two tiles)
-constexpr int64_t TILE_SIZE = TILE * PAIR_TILE;           // numbers
 constexpr int64_t DEPTH = 512, ROWS = 1024, TALL = 4096;
 constexpr int64_t MOST_PANELS = 8;
 
@@ -137,31 +132,22 @@ inline void pack_right(const Operand& b, int64_t k, int64_t n, int64_t inputs, i
     store_tile(tile, to);
 }
 
-// B's panels [p, p_end) of inputs k, ...: each one's tiles, two abreast, one after the other.
+// B's panels [p, p_end) of inputs k, ...: each one's tiles, two abreast, one after the other. They are made in the
+// order in which B lies in memory.
 inline void pack_panels(const Operand& b, int64_t N, int64_t p, int64_t p_end, int64_t k, int64_t inputs, bf16* to) {
-    for (int64_t q = p; q < p_end; q++)
-        for (int64_t at = 0; at < inputs; at += PAIR_TILE)
-            for (int64_t n = q * WIDTH; n < (q + 1) * WIDTH; n += TILE, to += TILE_SIZE)
-                pack_right(b, k + at, n, inputs - at, N - n, to);
+    const int64_t steps = (inputs + PAIR_TILE - 1) / PAIR_TILE, columns = (p_end - p) * WIDTH / TILE;
+    const auto pack = [&](int64_t s, int64_t t) {
+        const int64_t at = s * PAIR_TILE, n = p * WIDTH + t * TILE;
+        pack_right(b, k + at, n, inputs - at, N - n, to + ((t / 2 * steps + s) * 2 + t % 2) * TILE_SIZE);
+    };
+    if (b.column == 1) {
+        for (int64_t s = 0; s < steps; s++)
+            for (int64_t t = 0; t < columns; t++) pack(s, t);
+    } else {
+        for (int64_t t = 0; t < columns; t++)
+            for (int64_t s = 0; s < steps; s++) pack(s, t);
+    }
 }
-
-struct alignas(64) TileSetting {
-    uint8_t palette = 1, start_row = 0, unused[14] = {};
-    uint16_t row_bytes[16] = {};
-    uint8_t rows[16] = {};
-    TileSetting() {
-        for (int tile = 0; tile < 8; tile++) rows[tile] = TILE, row_bytes[tile] = 64;
-    }
-};
-
-// Where A's tiles lie: packed one after the other, or in the matrix itself.
-struct Left {
-    const bf16* data;
-    int64_t tile_row, tile_input, step;  // from one tile to the next below, to the next inputs; from row to row
-    const bf16* at(int64_t row_tile, int64_t input_tile) const {
-        return data + row_tile * tile_row + input_tile * tile_input;
-    }
-};
 
 // What becomes of the sums: into C, as float32 or bfloat16, or added to what is there.
 struct Target {
@@ -188,41 +174,6 @@ struct Target {
         }
     }
 };
-
-// Add `steps` x 32 inputs' products to 32 x 32 sums, which begin at 0 if `fresh`.
-inline void tiles(const Left& a, int64_t row_tile, int64_t input_tile, bool second, const bf16* b, int64_t steps,
-                  float* sums, int64_t sums_step, bool fresh, float* out, int64_t out_step) {
-    const int64_t wide = sums_step * 4, out_wide = out_step * 4, row_bytes = a.step * 2;
-    const bf16* top = a.at(row_tile, input_tile);
-    const bf16* low = second ? a.at(row_tile + 1, input_tile) : top;
-    asm volatile("" ::: "memory");  // the tiles' instructions do not tell the compiler that they read memory
-    if (fresh) {
-        _tile_zero(0);
-        _tile_zero(1);
-        _tile_zero(2);
-        _tile_zero(3);
-    } else {
-        _tile_loadd(0, sums, wide);
-        _tile_loadd(1, sums + 16, wide);
-        _tile_loadd(2, sums + 16 * sums_step, wide);
-        _tile_loadd(3, sums + 16 * sums_step + 16, wide);
-    }
-    for (int64_t s = 0; s < steps; s++, top += a.tile_input, low += a.tile_input, b += 2 * TILE_SIZE) {
-        _tile_loadd(6, b, 64);
-        _tile_loadd(4, top, row_bytes);
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_loadd(7, b + TILE_SIZE, 64);
-        _tile_dpbf16ps(1, 4, 7);
-        _tile_loadd(5, low, row_bytes);
-        _tile_dpbf16ps(2, 5, 6);
-        _tile_dpbf16ps(3, 5, 7);
-    }
-    _tile_stored(0, out, out_wide);
-    _tile_stored(1, out + 16, out_wide);
-    _tile_stored(2, out + 16 * out_step, out_wide);
-    _tile_stored(3, out + 16 * out_step + 16, out_wide);
-    asm volatile("" ::: "memory");  // nor that they write it
-}
 
 // One thread's piece: all of `rows` rows from m, and the panels [p, p_end).
 struct Piece {
@@ -277,18 +228,20 @@ inline void product(int64_t M, int64_t N, int64_t K, const Operand& a, const Ope
         // Kept, because memory that is new each time costs more than what is done in it.
         thread_local auto packed = buffer<bf16>(768 * MOST_PANELS * WIDTH);
         thread_local auto sums = buffer<float>(ROWS * MOST_PANELS * WIDTH);
-        TileSetting setting;
-        _tile_loadconfig(&setting);
+        Tiles held;
         for (int64_t top = 0; top < M; top += TALL) {
             const int64_t height = std::min(TALL, M - top), row_tiles = (height + TILE - 1) / TILE;
             Left left{(const bf16*)a.data + top * a.row, TILE * a.row, PAIR_TILE, a.row};
             if (!direct) {
                 left = {turned.get(), input_tiles * TILE_SIZE, TILE_SIZE, PAIR_TILE};
 #pragma omp for schedule(static)
-                for (int64_t t = 0; t < row_tiles; t++)
-                    for (int64_t s = 0; s < input_tiles; s++)
-                        pack_left(a, top + t * TILE, s * PAIR_TILE, height - t * TILE, K - s * PAIR_TILE,
-                                  turned.get() + (t * input_tiles + s) * TILE_SIZE);
+                for (int64_t i = 0; i < row_tiles * input_tiles; i++) {  // in the order in which A lies in memory
+                    const bool by_rows = a.column == 1;
+                    const int64_t t = by_rows ? i / input_tiles : i % row_tiles;
+                    const int64_t s = by_rows ? i % input_tiles : i / row_tiles;
+                    pack_left(a, top + t * TILE, s * PAIR_TILE, height - t * TILE, K - s * PAIR_TILE,
+                              turned.get() + (t * input_tiles + s) * TILE_SIZE);
+                }
             }
             const int64_t row_pieces = (height + ROWS - 1) / ROWS;
             const int64_t size = panels_a_piece(panels, row_pieces, threads);
@@ -300,6 +253,5 @@ inline void product(int64_t M, int64_t N, int64_t K, const Operand& a, const Ope
                 piece.run(from / TILE, top + from, std::min(ROWS, height - from), p, std::min(p + size, panels));
             }
         }
-        _tile_release();
     }
 }

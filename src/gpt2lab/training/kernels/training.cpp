@@ -1,6 +1,6 @@
 // What training on a CPU needs beyond PyTorch's kernels: the loss of logits with its gradient in their place, GELU,
-// and where there is AMX, products of matrices and attention. `training/cpu_kernels.py` calls it. Threads are
-// OpenMP's, as PyTorch's are.
+// and where the processor multiplies bfloat16 numbers (AMX, AVX-512), products of matrices and attention.
+// `training/cpu_kernels.py` calls it. Threads are OpenMP's, as PyTorch's are.
 #include "gelu.h"
 #include "softmax.h"
 
@@ -23,11 +23,11 @@ extern "C" void gelu_backward_float32(int64_t n, const float* x, const float* y_
 }
 
 // Whether those can be had.
-#if defined(__AMX_BF16__)
+#if defined(__AVX512BF16__)
 #include "attention.h"
 #include "product.h"
 
-extern "C" int has_tiles() { return 1; }
+extern "C" int has_products() { return 1; }
 extern "C" void product_bfloat16(int64_t M, int64_t N, int64_t K, const void* a, int a_float, int64_t a_row,
                                  int64_t a_column, const void* b, int b_float, int64_t b_row, int64_t b_column, void* c,
                                  int c_float, int64_t c_row, int add, int threads) {
@@ -43,5 +43,5 @@ extern "C" void attention_backward(int64_t n_batch, int64_t n_tokens, int64_t n_
     attend_backward({n_batch, n_tokens, n_head, width, scale}, qkv, y_slopes, slopes, threads);
 }
 #else
-extern "C" int has_tiles() { return 0; }
+extern "C" int has_products() { return 0; }
 #endif
