@@ -208,7 +208,8 @@ def fit(results: dict) -> None:
     kept_32 = (last["peak"] - runtime - 4 * _SCORES * last["scores"]) / last["channels"]
     shapes_32 = last["products"] / (last["step"] - passes * last["passes"])
     print(f"_ACTIVATIONS float32 {kept_32:.1f}; _RUNTIME {runtime / 1e6:.0f}e6")
-    print(f"_SHAPES {1 / slowness:.2f}, float32 {shapes_32:.2f}; _PASSES {passes:.0f}")
+    shapes = "_SHAPES_BY_TILES" if any(found["probe"]["tiles"] for found in results.values()) else "_SHAPES"
+    print(f"{shapes} {1 / slowness:.2f}, float32 {shapes_32:.2f}; _PASSES {passes:.0f}")
 
 
 def result_of(command: list[str]) -> dict:

@@ -19,7 +19,7 @@ from gpt2lab.app.doctor import Finding, Speed, compile_failure, diagnose, measur
 from gpt2lab.model.config import PRESETS
 from gpt2lab.tokenizer import ByteLevelTokenizer
 from gpt2lab.training.flops import flops_per_token
-from gpt2lab.training.forecast import Probe, tokens_per_second
+from gpt2lab.training.forecast import Probe, by_tiles, tokens_per_second
 from gpt2lab.training.memory import Placing, memory_plan
 
 GIB = 2**30
@@ -132,7 +132,7 @@ def test_all_published_sizes_with_the_speed_they_could_have(machine: pytest.Monk
     assert [finding.name for finding in fits] == ["rule", *PRESETS]
     numbers = found("gpt2").numbers
     assert numbers["generating_tokens_per_s"] == pytest.approx(20e9 / 497_759_232)
-    timed = Probe(400e9, 20e9)
+    timed = Probe(400e9, 20e9, by_tiles(torch.device("cpu"), "bfloat16"))
     expected = tokens_per_second(PRESETS["gpt2"], 524_288, Placing(1, device="cpu"), timed)
     assert numbers["training_tokens_per_s"] == pytest.approx(expected)
     assert expected < 400e9 / flops_per_token(PRESETS["gpt2"]).total

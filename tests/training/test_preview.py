@@ -118,6 +118,10 @@ def test_here_a_step_is_products_activations_and_update(make_recipe: Any) -> Non
     assert speed(2e12, 50e9) > base
     assert speed(1e12, 100e9) > base
     assert speed(1e12, 50e9, tokens=8192) > base  # fewer updates
+    by_tiles = tokens_per_second(
+        PRESETS["gpt2"], 4096, Placing(4, device="cpu"), Probe(1e12, 50e9, tiles=True)
+    )
+    assert by_tiles < base
     assert base < 1e12 / flops_per_token(PRESETS["gpt2"]).total  # no machine is faster than its products
     assert speed(1e12, 1.0, device="cuda") == pytest.approx(
         ASSUMED_MFU * 1e12 / flops_per_token(PRESETS["gpt2"]).total

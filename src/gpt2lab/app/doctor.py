@@ -24,7 +24,7 @@ from gpt2lab.base.progress import format_bytes, format_duration
 from gpt2lab.model.config import PRESETS, count_parameters
 from gpt2lab.tokenizer import ByteLevelTokenizer, byte_alphabet
 from gpt2lab.tokenizer.vocabulary import Vocabulary
-from gpt2lab.training.forecast import Probe, tokens_per_second
+from gpt2lab.training.forecast import Probe, by_tiles, tokens_per_second
 from gpt2lab.training.memory import Placing, memory_plan
 
 Verdict = Literal["ok", "note", "problem"]
@@ -277,7 +277,8 @@ def _fits(device: torch.device, speed: Speed | None) -> Iterator[Finding]:
         numbers: dict[str, float] = {"parameters": parameters, "generating_bytes": generating}
         numbers["training_bytes"] = training
         if speed:
-            timed = Probe(speed.bfloat16 if fast else speed.float32, speed.read)
+            rate = speed.bfloat16 if fast else speed.float32
+            timed = Probe(rate, speed.read, by_tiles(device, placing.precision))
             numbers["generating_tokens_per_s"] = speed.read / generating
             numbers["training_tokens_per_s"] = tokens_per_second(config, _BATCH_TOKENS, placing, timed)
         generates, trains = generating <= free, training <= free

@@ -7,6 +7,7 @@ from functools import cache, partial
 import torch
 
 from gpt2lab.base.device import device_label
+from gpt2lab.base.float32 import float32_products
 from gpt2lab.base.hardware import accelerator_named
 
 _READ_BYTES = 256_000_000
@@ -15,11 +16,12 @@ _MOMENT_S = 0.3
 
 
 def products_per_second(device: torch.device, dtype: torch.dtype, moment_s: float = _MOMENT_S) -> float:
-    """FLOP/s in the fastest of the products of square matrices that fit into a moment."""
+    """FLOP/s in the fastest of the square products that fit into a moment, made as training makes them."""
     size = _CPU_SIZE if device.type == "cpu" else _GPU_SIZE
     generator = torch.Generator().manual_seed(0)  # the program's own random numbers stay as they are
     left, right = torch.randn(2, size, size, generator=generator).to(device, dtype)
-    return 2 * size**3 / _best_seconds(partial(torch.matmul, left, right), device, moment_s)
+    with float32_products(device):
+        return 2 * size**3 / _best_seconds(partial(torch.matmul, left, right), device, moment_s)
 
 
 def bytes_read_per_second(device: torch.device) -> float:

@@ -15,6 +15,7 @@ import torch
 from gpt2lab.base.device import available_memory, pick_device
 from gpt2lab.base.hardware import Accelerator
 from gpt2lab.base.measured import bytes_read_per_second, products_per_second
+from gpt2lab.base.native import processor_flags
 from gpt2lab.model.config import ModelConfig, count_parameters
 from gpt2lab.training.flops import flops_per_token
 from gpt2lab.training.memory import (
@@ -33,9 +34,10 @@ ASSUMED_MFU = 0.40
 MEMORY_SHARE = 0.9
 """Of a GPU's memory that a plan may take: the rest is lost to fragments and to what else is there"""
 
-# Fitted like the constants of `training.memory`.
-_SHAPES = {"bfloat16": 0.64, "float32": 0.69}  # of the timed rate of square products
-_PASSES = 314.0  # bytes a token, block and channel that go through memory, or take as long as if they did
+# Fitted like the constants of `training.memory`, on a Zen 5 and a Granite Rapids; what both share is a mean.
+_SHAPES = {"bfloat16": 0.87, "float32": 0.70}  # of the timed rate of square products
+_SHAPES_BY_TILES = 0.64  # of the rate of AMX's tiles, which few shapes keep fed
+_PASSES = 260.0  # bytes a token, block and channel that go through memory, or take as long as if they did
 _OPTIMIZER_BYTES = 40  # a parameter: gradient, weight and two moments read, three of them written, clipping
 
 
@@ -45,6 +47,8 @@ class Probe:
 
     flops: float
     read: float
+    tiles: bool = False
+    """whether those products go through AMX's tiles"""
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,13 @@ def tokens_of(recipe: Recipe) -> int:
 
 def probe(device: torch.device, precision: Precision) -> Probe:
     """Time this machine; about a second."""
-    return Probe(products_per_second(device, getattr(torch, precision)), bytes_read_per_second(device))
+    flops = products_per_second(device, getattr(torch, precision))
+    return Probe(flops, bytes_read_per_second(device), by_tiles(device, precision))
+
+
+def by_tiles(device: torch.device, precision: Precision) -> bool:
+    """Whether products on this machine go through AMX's tiles."""
+    return device.type == "cpu" and precision == "bfloat16" and "amx_bf16" in processor_flags()
 
 
 def forecast_here(recipe: Recipe) -> Forecast:
@@ -129,7 +139,8 @@ def _anew(placing: Placing) -> float:
 
 
 def _seconds_a_step(model: ModelConfig, tokens: int, placing: Placing, timed: Probe) -> float:
-    products = computed_flops(model, placing) * tokens / (_SHAPES[placing.precision] * timed.flops)
+    reached = _SHAPES_BY_TILES if timed.tiles else _SHAPES[placing.precision]
+    products = computed_flops(model, placing) * tokens / (reached * timed.flops)
     passes = _PASSES * (1 + _anew(placing))
     activations = passes * model.n_layer * model.n_embd * tokens / timed.read
     update = _OPTIMIZER_BYTES * count_parameters(model) / timed.read

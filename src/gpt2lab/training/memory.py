@@ -23,11 +23,12 @@ Optimizer = Literal["adamw", "muon"]
 _FLOAT32 = 4
 _BYTES = {"bfloat16": 2, "float32": 4}
 
-# Fitted to peak resident memory on a CPU (benchmarks/preflight_accuracy.py --fit prints them anew).
-_ACTIVATIONS = {"bfloat16": 41.6, "float32": 78.3}  # bytes a token, block and channel
+# Fitted to peak resident memory on CPUs (benchmarks/preflight_accuracy.py --fit prints them anew), but for
+# float32's activations, which two machines gave as 72 and 78: they are counted, 16 numbers a channel.
+_ACTIVATIONS = {"bfloat16": 41.6, "float32": 64.0}  # bytes a token, block and channel
 _SCORES = 4.69  # copies of the T x T attention weights that the plain kernel leaves or needs at once
 _KERNEL_SCORES = 4  # bytes a thread of `kernels/attention.h` keeps for a pair of tokens
-_RUNTIME = {"compiled": 424e6, "eager": 60e6}  # libraries loaded late, thread stacks, the compiler's own
+_RUNTIME = {"compiled": 404e6, "eager": 60e6}  # libraries loaded late, thread stacks, the compiler's own
 _GPU_RUNTIME = 600e6  # CUDA's context, cuBLAS' and cuDNN's workspaces
 
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from gpt2lab.base.float32 import float32_products
 from gpt2lab.data.loader import BatchLoader
 from gpt2lab.training.cpu_operators import use_cpu_operators
-from gpt2lab.training.float32 import float32_products
 from gpt2lab.training.loss import summed_loss
 from gpt2lab.training.optimizer import Optimizers
 from gpt2lab.training.parallel import LossFunction, Placement, micro_batches_of

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from gpt2lab.training import float32
+from gpt2lab.base import float32
 
 
 @pytest.mark.parametrize("amd", [True, False])
