@@ -36,6 +36,7 @@ struct Tiles {
     };
     Tiles() {
         Setting setting;
+        asm volatile("" ::"r"(&setting) : "memory");  // the instruction does not tell how much it reads
         _tile_loadconfig(&setting);
     }
     ~Tiles() { _tile_release(); }
@@ -47,7 +48,7 @@ inline void tiles(const Left& a, int64_t row_tile, int64_t input_tile, bool seco
     const int64_t wide = sums_step * 4, out_wide = out_step * 4, row_bytes = a.step * 2;
     const bf16* top = a.at(row_tile, input_tile);
     const bf16* low = second ? a.at(row_tile + 1, input_tile) : top;
-    asm volatile("" ::: "memory");  // the tiles' instructions do not tell the compiler that they read memory
+    asm volatile("" ::: "memory");  // these instructions do not tell the compiler that they read memory
     if (fresh) {
         _tile_zero(0);
         _tile_zero(1);
